@@ -66,7 +66,7 @@ function escaped(c: string, mark: string): string {
  * @throws {RangeError} where a byte is above 127
  */
 export function decodeAscii(data: Buffer): string {
-  if (!isAscii(data)) throw new RangeError(`${data.length} bytes that are not ASCII`);
+  if (!isAscii(data)) throw new RangeError(`not ASCII, ${data.length} bytes long`);
   return data.toString("latin1");
 }
 
@@ -157,7 +157,8 @@ async function write(name: "stdout" | "stderr", text: string): Promise<void> {
   unread += text.length;
   try {
     sinks[name] ??= Bun[name].writer();
-    await sinks[name].write(text);
+    // Both: without flush a failing write goes unnoticed, and for a slow reader either may wait.
+    await Promise.all([sinks[name].write(text), sinks[name].flush()]);
   } catch (error) {
     // The reader has gone (`… | head -3`): nobody is left to work for.
     if (codeOf(error) === "EPIPE") process.exit(0);
@@ -309,6 +310,9 @@ export async function main(usage: string, roles: Record<string, Role>): Promise<
   process.once("SIGTERM", () => finish(143));
   let args = { host: "", port: 0 };
   try {
+    if (!Bun.semver.satisfies(Bun.version, ">=1.4.5")) {
+      throw new Error(`Bun 1.4.5 or later is needed, this is ${Bun.version}`);
+    }
     const command = parseCommandLine(roles);
     if (command === undefined) return print(usage);
     args = command;

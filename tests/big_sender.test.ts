@@ -1,0 +1,103 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Host, type Network, namespaceTest } from "./network.ts";
+import { closedPort, Peer } from "./peers.ts";
+import { type Place, run, serve, stopAll } from "./scripts.ts";
+
+afterEach(stopAll);
+
+const linux = test.skipIf(process.platform !== "linux");
+
+const found = (mtu: number) => ({
+  status: 0,
+  out: `Alas, the datagram did not make it\nActual MTU: ${mtu}\n`,
+  err: "",
+});
+
+/** Runs big_sender, which takes less than two seconds; the rest is for a busy machine. */
+async function send(words: string, place?: Place) {
+  const begin = performance.now();
+  const result = await run(`big_sender.ts ${words}`, place);
+  expect(performance.now() - begin).toBeLessThan(4000);
+  return result;
+}
+
+linux("says 65535 on the loopback interface, whoever listens", async () => {
+  expect(await send(`127.0.0.1 -p ${await closedPort()}`)).toEqual(found(65_535));
+  using silent = await Peer.create();
+  expect(await send(`localhost -p ${silent.port}`)).toEqual(found(65_535));
+  // What got through fills the largest datagram, and none came before or after it.
+  expect((await silent.receive()).text).toBe("#".repeat(65_507));
+  expect(silent.received).toEqual([]);
+  const answering = await serve("udp_local.ts server");
+  expect(await send(`127.0.0.1 -p ${answering.port}`)).toEqual(found(65_535));
+});
+
+test("is for Linux only", async () => {
+  const elsewhere = join(tmpdir(), `elsewhere-${crypto.randomUUID()}.ts`);
+  await Bun.write(elsewhere, 'Object.defineProperty(process, "platform", { value: "darwin" });');
+  expect(await send(`127.0.0.1`, { prefix: [], options: ["--preload", elsewhere] })).toEqual({
+    status: 1,
+    out: "",
+    err: "Not supported here: only Linux tells the MTU of a path\n",
+  });
+  rmSync(elsewhere);
+});
+
+describe("behind a router", () => {
+  /** alice --1500-- router --1400-- bob */
+  async function behindRouter(network: Network): Promise<[Host, Host, Host]> {
+    const alice = await network.host("alice");
+    const router = await network.host("router");
+    const bob = await network.host("bob");
+    network.link(
+      { host: alice, name: "eth0", address: "10.0.1.1/24" },
+      { host: router, name: "west", address: "10.0.1.254/24" },
+    );
+    network.link(
+      { host: router, name: "east", address: "10.0.2.254/24" },
+      { host: bob, name: "eth0", address: "10.0.2.1/24" },
+      { mtu: 1400 },
+    );
+    router.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    alice.ip("route add default via 10.0.1.254");
+    bob.ip("route add default via 10.0.2.254");
+    return [alice, router, bob];
+  }
+
+  namespaceTest("says the MTU of the direct link, and on the first run the path's", async (net) => {
+    const [alice] = await behindRouter(net);
+    expect(await send("10.0.1.254", alice)).toEqual(found(1500));
+    expect(await send("10.0.2.1", alice)).toEqual(found(1400));
+    expect(await send("10.0.2.1", alice)).toEqual(found(1400)); // from what the system remembers
+    expect(await send("10.0.1.254", alice)).toEqual(found(1500));
+  });
+
+  namespaceTest("finds the narrowest of several links", async (net) => {
+    const [alice, router, bob] = await behindRouter(net);
+    const carol = await net.host("carol");
+    net.link(
+      { host: bob, name: "east", address: "10.0.3.254/24" },
+      { host: carol, name: "eth0", address: "10.0.3.1/24" },
+      { mtu: 1300 },
+    );
+    bob.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    router.ip("route add 10.0.3.0/24 via 10.0.2.1");
+    carol.ip("route add default via 10.0.3.254");
+    expect(await send("10.0.3.1", alice)).toEqual(found(1300));
+  });
+
+  namespaceTest("ends in time where nothing comes back", async (net) => {
+    const [alice, router, bob] = await behindRouter(net);
+    expect(await send("10.0.2.99", alice)).toEqual(found(1400)); // no such host
+    const silent = await serve("udp_broadcast.ts server", bob); // never answers
+    expect(await send(`10.0.2.1 -p ${silent.port}`, alice)).toEqual(found(1400));
+    // A router that drops ICMP: here one that has no way back to alice.
+    alice.ip("addr add 10.9.9.9/32 dev lo");
+    alice.ip("route add 10.0.2.1/32 via 10.0.1.254 src 10.9.9.9");
+    router.ip("route add blackhole 10.9.9.9/32");
+    expect(await send(`10.0.2.1 -p ${silent.port}`, alice)).toEqual(found(1500));
+  });
+});

@@ -1,0 +1,110 @@
+/**
+ * Networks for tests: hosts, links between them and addresses, in network namespaces of the test's own. They vanish
+ * with the process that holds them, and nothing in them can reach another machine.
+ */
+import { test } from "bun:test";
+import type { Place } from "./scripts.ts";
+
+/** Why this system lets us make no networks, or `""` where it does. */
+export const forbidden = whyForbidden();
+
+function whyForbidden(): string {
+  for (const tool of ["unshare", "nsenter", "ip"]) {
+    if (Bun.which(tool) === null) return `there is no ${tool} here`;
+  }
+  const { exitCode, stderr } = Bun.spawnSync(["unshare", "-Urn", "ip", "link", "set", "lo", "up"]);
+  return exitCode === 0 ? "" : `unshare -Urn fails: ${stderr.toString().trim()}`;
+}
+
+/** A process that does nothing but hold a namespace, until its input is closed. */
+type Holder = Bun.Subprocess<"pipe", "pipe", "inherit">;
+
+async function hold(command: string[]): Promise<Holder> {
+  // It says "held" once it is in its namespace.
+  const script = "echo held; exec cat >/dev/null";
+  const holder = Bun.spawn([...command, "sh", "-c", script], { stdin: "pipe", stdout: "pipe" });
+  const { value } = await holder.stdout.getReader().read();
+  if (value === undefined) throw new Error(`cannot make a namespace: ${command.join(" ")}`);
+  return holder;
+}
+
+/** A host: an empty network namespace with a loopback interface. */
+export class Host implements Place {
+  readonly prefix: string[];
+  constructor(
+    readonly name: string,
+    readonly pid: number,
+  ) {
+    this.prefix = ["nsenter", "--preserve-credentials", "-U", "-n", "-t", String(pid)];
+  }
+
+  /** Runs `ip` on this host: `host.ip("route add default via 10.0.0.1")`. */
+  ip(words: string): void {
+    this.sh(`ip ${words}`);
+  }
+
+  /** Runs a shell command on this host and returns what it prints. */
+  sh(command: string): string {
+    const { exitCode, stdout, stderr } = Bun.spawnSync([...this.prefix, "sh", "-c", command]);
+    if (exitCode !== 0) throw new Error(`${this.name}: ${command}: ${stderr}`);
+    return stdout.toString();
+  }
+}
+
+/** One end of a link. */
+export interface End {
+  host: Host;
+  /** The interface's name on that host. */
+  name: string;
+  /** Its address, as `10.0.0.1/24`. */
+  address?: string;
+}
+
+/** Some hosts, on their own; `await using` removes them with all their links. */
+export class Network implements AsyncDisposable {
+  #holders: Holder[] = [];
+
+  static async create(): Promise<Network> {
+    const network = new Network();
+    network.#holders.push(await hold(["unshare", "-Urn"]));
+    return network;
+  }
+
+  /** Adds a host. */
+  async host(name: string): Promise<Host> {
+    const user = ["nsenter", "--preserve-credentials", "-U", "-t", String(this.#holders[0]?.pid)];
+    const holder = await hold([...user, "unshare", "-n"]);
+    this.#holders.push(holder);
+    const host = new Host(name, holder.pid);
+    host.ip("link set lo up");
+    return host;
+  }
+
+  /** Lays a cable between two hosts, each end with its interface, address and MTU. */
+  link(a: End, b: End, { mtu = 1500 } = {}): void {
+    a.host.ip(
+      `link add ${a.name} mtu ${mtu} type veth peer name ${b.name} mtu ${mtu} netns ${b.host.pid}`,
+    );
+    for (const { host, name, address } of [a, b]) {
+      if (address !== undefined) host.ip(`addr add ${address} brd + dev ${name}`);
+      host.ip(`link set ${name} up`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const holder of this.#holders) {
+      holder.stdin.end();
+      holder.kill();
+      await holder.exited;
+    }
+  }
+}
+
+/** A test on a network of its own; skipped, with the reason, where the system forbids that. */
+export function namespaceTest(name: string, body: (network: Network) => Promise<void>): void {
+  if (forbidden !== "") console.log(`skipped, ${name}: ${forbidden}`);
+  test.skipIf(forbidden !== "")(name, async () => {
+    await using network = await Network.create();
+    await body(network);
+  });
+}

@@ -1,0 +1,50 @@
+/** What the project promises about itself. */
+import { afterEach, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import manifest from "../package.json";
+import { Running, run, serve, stopAll } from "./scripts.ts";
+
+afterEach(stopAll);
+
+const TOP = join(import.meta.dir, "..");
+
+test("this is a Bun that the project supports, and the README names the same minimum", async () => {
+  expect(Bun.semver.satisfies(Bun.version, manifest.engines.bun)).toBe(true);
+  const minimum = manifest.engines.bun.replace(">=", "");
+  expect(await Bun.file(join(TOP, "README.md")).text()).toContain(`Bun ${minimum} or later`);
+});
+
+test("an older Bun is told so", async () => {
+  const preload = join(tmpdir(), `older-${crypto.randomUUID()}.ts`);
+  await Bun.write(preload, "Bun.semver.satisfies = () => false;");
+  const older = { prefix: [], options: ["--preload", preload] };
+  for (const script of ["udp_local.ts client", "big_sender.ts 127.0.0.1"]) {
+    const err = `Bun 1.4.5 or later is needed, this is ${Bun.version}\n`;
+    expect(await run(script, older)).toEqual({ status: 1, out: "", err });
+  }
+  rmSync(preload);
+});
+
+test("nothing is needed at run time but Bun", () => {
+  expect(Object.keys(manifest)).not.toContain("dependencies");
+});
+
+test("a script works as one binary, away from the project and from Bun", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "binary-"));
+  const binary = join(folder, "udp_remote");
+  const build = ["build", "--compile", join(TOP, "udp_remote.ts"), "--outfile", binary];
+  expect((await run(build)).status).toBe(0);
+  const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+  const client = await new Running([binary, "client", "-p", String(server.port)]).end();
+  expect(client).toMatchObject({ status: 0, err: "" });
+  expect(client.out).toEndWith("\nThe server says 'Your data was 23 bytes long'\n");
+  const wrong = await new Running([binary, "peer"]).end();
+  expect(wrong).toEqual({
+    status: 2,
+    out: "",
+    err: "unknown role 'peer': choose server or client\n",
+  });
+  rmSync(folder, { recursive: true });
+});

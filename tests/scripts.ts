@@ -1,0 +1,126 @@
+/** Runs the scripts as a reader does, as processes, and waits for what they print. */
+import { setDefaultTimeout } from "bun:test";
+import { join } from "node:path";
+
+const TOP = join(import.meta.dir, "..");
+
+/** How long anything here may take, in ms: long enough for a busy machine, since nothing waits it out in vain. */
+export const PATIENCE = 20_000;
+
+/** Where a process runs: on this machine, or on a host of tests/network.ts. */
+export interface Place {
+  /** What stands before a command to run it there. */
+  prefix: string[];
+  /** Options for Bun itself. */
+  options?: string[];
+}
+
+// A whole test may take longer than what it waits for.
+setDefaultTimeout(3 * PATIENCE);
+
+const here: Place = { prefix: [] };
+
+/** A process, with what it has printed so far. */
+export class Running {
+  out = "";
+  err = "";
+  #read = 0;
+  #waiting = new Set<() => void>();
+  readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  readonly #outputs: Promise<unknown>;
+
+  constructor(command: string[]) {
+    this.process = Bun.spawn(command, { cwd: TOP, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    this.#outputs = Promise.all([this.#collect("out"), this.#collect("err")]);
+    running.add(this);
+  }
+
+  async #collect(name: "out" | "err") {
+    const decoder = new TextDecoder();
+    for await (const chunk of this.process[name === "out" ? "stdout" : "stderr"]) {
+      this[name] += decoder.decode(chunk, { stream: true });
+      for (const wake of this.#waiting) wake();
+    }
+    for (const wake of this.#waiting) wake();
+  }
+
+  /** Waits until `ready` gives something, looking again whenever the process has printed. */
+  async until<T>(what: string, ready: () => T | undefined | false): Promise<T> {
+    const end = performance.now() + PATIENCE;
+    for (;;) {
+      const found = ready();
+      if (found !== undefined && found !== false) return found;
+      const left = end - performance.now();
+      if (left < 0) throw new Error(`no ${what} in:\n${this.out}\n${this.err}`);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, Math.min(left, 1000) + 1);
+      this.#waiting.add(resolve);
+      await promise;
+      this.#waiting.delete(resolve);
+      clearTimeout(timer);
+    }
+  }
+
+  /** The first line on standard output, of those not yet returned, that matches. */
+  async line(pattern: RegExp | string): Promise<string[]> {
+    return await this.until(`line ${pattern}`, () => {
+      for (;;) {
+        const end = this.out.indexOf("\n", this.#read);
+        if (end < 0) return undefined;
+        const line = this.out.slice(this.#read, end);
+        this.#read = end + 1;
+        const match =
+          typeof pattern === "string" ? line === pattern && [line] : line.match(pattern);
+        if (match) return match;
+      }
+    });
+  }
+
+  /** Sends a signal. */
+  kill(signal: NodeJS.Signals): void {
+    this.process.kill(signal);
+  }
+
+  /** Waits for the end; `status` is what a shell would call `$?`. */
+  async end(): Promise<{ status: number; out: string; err: string }> {
+    const status = await within(this.process.exited, `the end of ${this.process.pid}`);
+    await within(this.#outputs, "the end of the output");
+    running.delete(this);
+    return { status, out: this.out, err: this.err };
+  }
+}
+
+const running = new Set<Running>();
+
+/** Ends whatever a test left running: for `afterEach`. */
+export async function stopAll(): Promise<void> {
+  for (const one of running) one.kill("SIGKILL");
+  for (const one of running) await one.end();
+}
+
+/** Waits for a promise, at most for the patience of all tests. */
+export async function within<T>(promise: Promise<T>, what: string): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited too long for ${what}`)), PATIENCE);
+  });
+  return await Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** Starts a script, or with a list any Bun command: `start("udp_local.ts client -p 1060")`. */
+export function start(command: string | string[], { prefix, options = [] } = here): Running {
+  const words = typeof command === "string" ? command.split(" ") : command;
+  return new Running([...prefix, process.execPath, ...options, ...words]);
+}
+
+/** Runs the same to its end. */
+export async function run(command: string | string[], place = here) {
+  return await start(command, place).end();
+}
+
+/** Starts a server on a port that the system chooses, and waits until it listens there. */
+export async function serve(command: string, place = here): Promise<Running & { port: number }> {
+  const server = start(`${command} -p 0`, place);
+  const [, port] = await server.line(/^Listening .*at \('[\d.]+', (\d+)\)$/);
+  return Object.assign(server, { port: Number(port) });
+}

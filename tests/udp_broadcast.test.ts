@@ -1,0 +1,68 @@
+import { afterEach, expect, test } from "bun:test";
+import { namespaceTest } from "./network.ts";
+import { Peer } from "./peers.ts";
+import { run, serve, start, stopAll } from "./scripts.ts";
+
+afterEach(stopAll);
+
+const quiet = { status: 0, out: "", err: "" };
+
+test("the server prints what comes, and never answers", async () => {
+  const server = await serve("udp_broadcast.ts server");
+  expect(server.out).toBe(`Listening for datagrams at ('0.0.0.0', ${server.port})\n`);
+  using peer = await Peer.create();
+  peer.send("Hello\r", server.port);
+  peer.send(new Uint8Array([255]), server.port);
+  peer.send("Your data was 5 bytes long", server.port);
+  const client = `('127.0.0.1', ${peer.port})`;
+  await server.line(`The client at ${client} says: 'Hello\\r'`);
+  await server.line(`The client at ${client} says: 'Your data was 5 bytes long'`);
+  expect(server.err).toBe(`Ignoring a datagram from ${client}: not ASCII, 1 bytes long\n`);
+  expect(peer.received).toEqual([]);
+});
+
+// Linux broadcasts on the loopback interface too, to 127.255.255.255.
+test.skipIf(process.platform !== "linux")("a client with an address is silent", async () => {
+  const server = await serve("udp_broadcast.ts server 127.255.255.255");
+  expect(await run(`udp_broadcast.ts client 127.255.255.255 -p ${server.port}`)).toEqual(quiet);
+  await server.line(/^The client at \('127\.0\.0\.1', \d+\) says: 'Broadcast datagram!'$/);
+});
+
+namespaceTest("a client without an address reaches each connected subnet", async (net) => {
+  const alice = await net.host("alice");
+  expect(await run("udp_broadcast.ts client", alice)).toEqual({
+    status: 1,
+    out: "",
+    err: "Nothing to broadcast to: no subnet is connected\n",
+  });
+
+  const [bob, carol] = [await net.host("bob"), await net.host("carol")];
+  net.link(
+    { host: alice, name: "eth0", address: "192.168.5.10/24" },
+    { host: bob, name: "eth0", address: "192.168.5.11/24" },
+  );
+  net.link(
+    { host: alice, name: "eth1", address: "172.16.32.1/20" },
+    { host: carol, name: "eth0", address: "172.16.40.1/20" },
+  );
+  alice.ip("addr add 192.168.5.20/24 dev eth0"); // a second address in one subnet
+  alice.ip("addr add 198.51.100.1/32 dev eth1"); // a subnet of one address
+  const servers = [start("udp_broadcast.ts server", bob), start("udp_broadcast.ts server", carol)];
+  for (const server of servers) await server.line("Listening for datagrams at ('0.0.0.0', 1060)");
+  expect(await run("udp_broadcast.ts client", alice)).toEqual({
+    status: 0,
+    out:
+      "eth0: network 192.168.5.0/24, broadcast address 192.168.5.255\n" +
+      "eth1: network 172.16.32.0/20, broadcast address 172.16.47.255\n",
+    err: "",
+  });
+  const says = /^The client at \('([\d.]+)', \d+\) says: 'Broadcast datagram!'$/;
+  const from = await Promise.all(servers.map(async (server) => (await server.line(says))[1]));
+  expect(from).toEqual(["192.168.5.10", "172.16.32.1"]);
+
+  expect(await run("udp_broadcast.ts client 10.1.1.255", alice)).toEqual({
+    status: 1,
+    out: "",
+    err: "Network is unreachable: no route to ('10.1.1.255', 1060)\n",
+  });
+});
