@@ -123,7 +123,7 @@ export function subnetOf(cidr: string): { network: string; broadcast?: string } 
 // ---- Output. One write for all lines that a batch of datagrams brings, none lost where the reader is slow.
 
 /** How much unread output may wait in memory, in characters, before datagrams are turned away. */
-const BACKLOG = 64 * 1024 * 1024;
+const BACKLOG = 16 * 1024 * 1024;
 let lines = "";
 let unread = 0;
 let turnedAway = 0;

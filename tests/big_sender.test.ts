@@ -1,12 +1,12 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Host, type Network, namespaceTest } from "./network.ts";
 import { closedPort, Peer } from "./peers.ts";
-import { type Place, run, serve, stopAll } from "./scripts.ts";
+import { type Place, run, serve, useProcesses } from "./scripts.ts";
 
-afterEach(stopAll);
+useProcesses();
 
 const linux = test.skipIf(process.platform !== "linux");
 

@@ -1,13 +1,13 @@
 /** What a reader may type, and the line and the status that come of it. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { forbidden } from "./network.ts";
 import { Peer } from "./peers.ts";
-import { Running, run, serve, start, stopAll } from "./scripts.ts";
+import { run, serve, shell, start, useProcesses } from "./scripts.ts";
 
-afterEach(stopAll);
+useProcesses();
 
 const SCRIPTS = ["udp_local.ts", "udp_remote.ts", "big_sender.ts", "udp_broadcast.ts"];
 
@@ -168,19 +168,6 @@ describe("the end", () => {
       client.kill("SIGINT");
       expect(await client.end()).toMatchObject({ status: 130, err: "" });
     }
-  });
-
-  /** Runs a shell command in which `$bun` stands for Bun. */
-  const shell = (script: string) =>
-    new Running(["env", `bun=${process.execPath}`, "sh", "-c", script]);
-
-  test("a server whose reader goes away ends, quickly and quietly", async () => {
-    // The shell tells the status of the server, not of head.
-    const both = shell('{ "$bun" udp_local.ts server -p 0; echo "status $?" >&2; } | head -1');
-    const [, port] = await both.line(/^Listening at \('127\.0\.0\.1', (\d+)\)$/);
-    using peer = await Peer.create();
-    peer.send("to a server without a reader", Number(port));
-    expect(await both.end()).toMatchObject({ status: 0, err: "status 0\n" });
   });
 
   test("output goes into a file as it comes", async () => {

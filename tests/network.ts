@@ -91,6 +91,18 @@ export class Network implements AsyncDisposable {
     }
   }
 
+  /** Connects hosts to one switch: each gets the interface and address given. */
+  async subnet(ends: End[]): Promise<void> {
+    const bridge = await this.host("switch");
+    bridge.ip("link add bridge type bridge");
+    bridge.ip("link set bridge up");
+    for (const [i, end] of ends.entries()) {
+      const port = `port${i}`;
+      this.link(end, { host: bridge, name: port });
+      bridge.ip(`link set ${port} master bridge`);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const holder of this.#holders) {
       holder.stdin.end();

@@ -1,5 +1,7 @@
 /** The other end of a script's conversation: a plain UDP socket in the test itself. */
-import { within } from "./scripts.ts";
+import type { Address } from "../udp_helpers.ts";
+import type { Order } from "./actor.ts";
+import { PATIENCE, type Place, type Running, start } from "./scripts.ts";
 
 export interface Datagram {
   text: string;
@@ -16,9 +18,10 @@ export class Peer implements Disposable {
 
   private constructor(readonly socket: Bun.udp.Socket<"buffer">) {}
 
-  static async create(hostname = LOOPBACK): Promise<Peer> {
+  static async create(hostname = LOOPBACK, port = 0): Promise<Peer> {
     const socket = await Bun.udpSocket({
       hostname,
+      port,
       socket: {
         data(_socket, data, port, address) {
           peer.#take({ text: data.toString("latin1"), port, address });
@@ -41,12 +44,20 @@ export class Peer implements Disposable {
 
   /** Takes the next datagram from the queue, or waits for one. */
   async receive(): Promise<Datagram> {
-    for (;;) {
-      const next = this.received.shift();
-      if (next) return next;
+    const next = await this.receiveWithin(PATIENCE);
+    if (next === undefined) throw new Error("waited too long for a datagram");
+    return next;
+  }
+
+  /** Takes the next datagram, or gives up after some milliseconds. */
+  async receiveWithin(patience: number): Promise<Datagram | undefined> {
+    if (this.received.length === 0) {
       this.#arrival = Promise.withResolvers();
-      await within(this.#arrival.promise, "a datagram");
+      const timer = setTimeout(this.#arrival.resolve, patience);
+      await this.#arrival.promise;
+      clearTimeout(timer);
     }
+    return this.received.shift();
   }
 
   /** Sends a datagram; tries again where the error of an earlier one is in the way. */
@@ -67,4 +78,31 @@ export class Peer implements Disposable {
 export async function closedPort(): Promise<number> {
   using peer = await Peer.create();
   return peer.port;
+}
+
+/** A peer in a process of its own (tests/actor.ts), on any host, which can also forge the source of what it sends. */
+export class Actor {
+  private constructor(
+    readonly address: Address,
+    readonly process: Running,
+  ) {}
+
+  static async create(place?: Place, where = "127.0.0.1 0"): Promise<Actor> {
+    const process = start(`tests/actor.ts ${where}`, place);
+    const [line = ""] = await process.line(/^.*"family".*$/);
+    return new Actor(JSON.parse(line), process);
+  }
+
+  /** Waits for the next datagram. */
+  async receive(): Promise<Datagram> {
+    const [line = ""] = await this.process.line(/^.*"text".*$/);
+    return JSON.parse(line);
+  }
+
+  /** Sends what the order says, and waits until it is sent. */
+  async send(order: Order): Promise<void> {
+    this.process.process.stdin.write(`${JSON.stringify(order)}\n`);
+    this.process.process.stdin.flush();
+    await this.process.line(/^{"sent"/);
+  }
 }

@@ -1,12 +1,12 @@
 /** What the project promises about itself. */
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../package.json";
-import { Running, run, serve, stopAll } from "./scripts.ts";
+import { Running, run, serve, useProcesses } from "./scripts.ts";
 
-afterEach(stopAll);
+useProcesses();
 
 const TOP = join(import.meta.dir, "..");
 

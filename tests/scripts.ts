@@ -1,5 +1,5 @@
 /** Runs the scripts as a reader does, as processes, and waits for what they print. */
-import { setDefaultTimeout } from "bun:test";
+import { afterEach, setDefaultTimeout } from "bun:test";
 import { join } from "node:path";
 
 const TOP = join(import.meta.dir, "..");
@@ -15,9 +15,6 @@ export interface Place {
   options?: string[];
 }
 
-// A whole test may take longer than what it waits for.
-setDefaultTimeout(3 * PATIENCE);
-
 const here: Place = { prefix: [] };
 
 /** A process, with what it has printed so far. */
@@ -30,7 +27,13 @@ export class Running {
   readonly #outputs: Promise<unknown>;
 
   constructor(command: string[]) {
-    this.process = Bun.spawn(command, { cwd: TOP, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    this.process = Bun.spawn(command, {
+      cwd: TOP,
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+      detached: true, // leads a process group: a shell ends with all that it has started
+    });
     this.#outputs = Promise.all([this.#collect("out"), this.#collect("err")]);
     running.add(this);
   }
@@ -38,22 +41,31 @@ export class Running {
   async #collect(name: "out" | "err") {
     const decoder = new TextDecoder();
     for await (const chunk of this.process[name === "out" ? "stdout" : "stderr"]) {
-      this[name] += decoder.decode(chunk, { stream: true });
+      const text = decoder.decode(chunk, { stream: true });
+      if (name === "out") for (const line of text.split("\n")) this.#hear(line);
+      this[name] += text;
       for (const wake of this.#waiting) wake();
     }
     for (const wake of this.#waiting) wake();
   }
 
-  /** Waits until `ready` gives something, looking again whenever the process has printed. */
-  async until<T>(what: string, ready: () => T | undefined | false): Promise<T> {
+  #hear: (line: string) => void = () => {};
+
+  /** Calls `hear` with each line of standard output as it comes. */
+  onLine(hear: (line: string) => void): void {
+    this.#hear = hear;
+  }
+
+  /** Waits until `ready` gives something, looking again when the process has printed and now and then. */
+  async until<T>(what: string, ready: () => T | null | undefined | false): Promise<T> {
     const end = performance.now() + PATIENCE;
     for (;;) {
       const found = ready();
-      if (found !== undefined && found !== false) return found;
+      if (found !== undefined && found !== null && found !== false) return found;
       const left = end - performance.now();
       if (left < 0) throw new Error(`no ${what} in:\n${this.out}\n${this.err}`);
       const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, Math.min(left, 1000) + 1);
+      const timer = setTimeout(resolve, Math.min(left, 100) + 1);
       this.#waiting.add(resolve);
       await promise;
       this.#waiting.delete(resolve);
@@ -92,9 +104,22 @@ export class Running {
 
 const running = new Set<Running>();
 
-/** Ends whatever a test left running: for `afterEach`. */
-export async function stopAll(): Promise<void> {
-  for (const one of running) one.kill("SIGKILL");
+/** What a test file that runs processes begins with. */
+export function useProcesses(): void {
+  // Bun's five seconds are less than some tests need; what each waits for has the limit above.
+  setDefaultTimeout(6 * PATIENCE);
+  afterEach(stopAll);
+}
+
+/** Ends whatever a test left running. */
+async function stopAll(): Promise<void> {
+  for (const { process: leader } of running) {
+    try {
+      process.kill(-leader.pid, "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
   for (const one of running) await one.end();
 }
 
@@ -116,6 +141,17 @@ export function start(command: string | string[], { prefix, options = [] } = her
 /** Runs the same to its end. */
 export async function run(command: string | string[], place = here) {
   return await start(command, place).end();
+}
+
+/** Starts a shell command, in which `"$bun"` is this Bun. */
+export function shell(command: string): Running {
+  return new Running(["env", `bun=${process.execPath}`, "sh", "-c", command]);
+}
+
+/** The memory that a process holds, in MiB; `peak` is the most that it has held. */
+export async function memoryOf(pid: number, peak = false): Promise<number> {
+  const status = await Bun.file(`/proc/${pid}/status`).text();
+  return Number(status.match(peak ? /VmHWM:\s+(\d+)/ : /VmRSS:\s+(\d+)/)?.[1]) / 1024;
 }
 
 /** Starts a server on a port that the system chooses, and waits until it listens there. */

@@ -1,9 +1,9 @@
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { namespaceTest } from "./network.ts";
 import { Peer } from "./peers.ts";
-import { run, serve, start, stopAll } from "./scripts.ts";
+import { run, serve, start, useProcesses } from "./scripts.ts";
 
-afterEach(stopAll);
+useProcesses();
 
 const quiet = { status: 0, out: "", err: "" };
 

@@ -1,8 +1,8 @@
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { closedPort, Peer } from "./peers.ts";
-import { run, serve, start, stopAll } from "./scripts.ts";
+import { run, serve, start, useProcesses } from "./scripts.ts";
 
-afterEach(stopAll);
+useProcesses();
 
 const TIME = /^The time is \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}$/;
 const ASSIGNED = /^The OS assigned me the address \('0\.0\.0\.0', (\d+)\)$/;
