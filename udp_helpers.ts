@@ -49,6 +49,7 @@ export function formatAddress({ address, port }: Address): string {
  * cannot steer the terminal: `'\x1b[2J'`.
  */
 export function quote(text: string): string {
+  if (/^[ -&(-[\]-~]*$/.test(text)) return `'${text}'`;
   const mark = text.includes("'") && !text.includes('"') ? '"' : "'";
   return mark + text.replace(/[^ -~]|[\\']/g, (c) => escaped(c, mark)) + mark;
 }
@@ -124,6 +125,8 @@ export function subnetOf(cidr: string): { network: string; broadcast?: string } 
 
 /** How much unread output may wait in memory, in characters, before datagrams are turned away. */
 const BACKLOG = 16 * 1024 * 1024;
+/** How long datagrams may follow each other without a pause, in ms, before some are turned away. */
+const KEEP_UP = 250;
 let lines = "";
 let unread = 0;
 let turnedAway = 0;
@@ -144,32 +147,42 @@ export function print(line: string): void {
 /** Reports what went wrong, as a line on standard error, after all that was printed before it. */
 export function report(line: string): void {
   flush();
-  void write("stderr", `${line}\n`);
+  write("stderr", `${line}\n`);
 }
 
 function flush(): void {
   const batch = lines;
   lines = "";
-  if (batch !== "") void write("stdout", batch);
+  if (batch !== "") write("stdout", batch);
 }
 
-async function write(name: "stdout" | "stderr", text: string): Promise<void> {
-  unread += text.length;
-  try {
-    sinks[name] ??= Bun[name].writer();
-    // Both: without flush a failing write goes unnoticed, and for a slow reader either may wait.
-    await Promise.all([sinks[name].write(text), sinks[name].flush()]);
-  } catch (error) {
+function write(name: "stdout" | "stderr", text: string): void {
+  const failed = (error: unknown) => {
     // The reader has gone (`… | head -3`): nobody is left to work for.
     if (codeOf(error) === "EPIPE") process.exit(0);
     if (name === "stdout") report(`Cannot write the output: ${messageOf(error)}`);
-    await finish(1);
+    void finish(1);
+  };
+  try {
+    sinks[name] ??= Bun[name].writer();
+    // Both: without flush a failing write goes unnoticed, and for a slow reader either may have to wait.
+    const waits = [sinks[name].write(text), sinks[name].flush()];
+    if (!waits.some((wait) => wait instanceof Promise)) return;
+    unread += text.length;
+    Promise.all(waits).then(() => {
+      unread -= text.length;
+      reportTurnedAway();
+    }, failed);
+  } catch (error) {
+    failed(error);
   }
-  unread -= text.length;
-  if (turnedAway > 0 && unread < BACKLOG / 2) {
-    report(`Ignored ${turnedAway} datagrams while nobody read the output`);
-    turnedAway = 0;
-  }
+}
+
+function reportTurnedAway(): void {
+  if (turnedAway === 0 || unread > BACKLOG / 2) return;
+  const count = turnedAway;
+  turnedAway = 0;
+  report(`Ignored ${count} datagrams, too many to keep up with`);
 }
 
 /** Ends the script once all output is written, or after two seconds where nobody reads it. */
@@ -208,33 +221,48 @@ type Sender = Pick<Bun.udp.Socket<"buffer">, "send" | "sendMany">;
  *   on an unconnected socket they only say that some client has left. A refused connection is handed over.
  */
 export function guarded(handler: GuardedHandler = {}) {
+  let batch = 0;
+  let begin = 0;
+  let late = false;
+  let quiet = true;
   let replies: [string, number, string][] = [];
-  let socket: Sender;
-  const sendReplies = () => {
-    const batch = replies;
+  const sock: Replies = { send: (...reply) => void replies.push(reply) };
+
+  function finishBatch(origin: Sender): void {
+    flush();
+    const ready = replies;
     replies = [];
-    sendAll(socket, batch);
-  };
-  const sock: Replies = {
-    send(...reply) {
-      if (replies.length === 0) setImmediate(sendReplies);
-      replies.push(reply);
-      if (replies.length < 64) return;
-      flush();
-      sendReplies();
-    },
-  };
+    if (ready.length > 0) sendAll(origin, ready);
+  }
+  function endBatch(origin: Sender): void {
+    quiet = batch === 1;
+    batch = 0;
+    late = false;
+    finishBatch(origin);
+    reportTurnedAway();
+  }
+
   return {
     data(origin: Sender, data: Buffer, port: number, address: string): void {
-      if (unread > BACKLOG) turnedAway += 1;
-      if (ending || unread > BACKLOG) return;
-      socket = origin;
+      if (ending) return;
+      if (batch++ === 0) {
+        begin = performance.now();
+        setImmediate(endBatch, origin);
+      }
+      if (late || unread > BACKLOG) {
+        turnedAway++;
+        return;
+      }
       try {
         handler.data?.(sock, data, port, address);
       } catch (error) {
         const sender = formatAddress({ address, port });
         report(`Ignoring a datagram from ${sender}: ${messageOf(error)}`);
       }
+      // A single request is answered at once; of many, each 128 are.
+      if (batch % 128 > 0 && !(quiet && batch === 1)) return;
+      finishBatch(origin);
+      late = performance.now() - begin > KEEP_UP;
     },
     // Bun 1.4.5 passes the error alone, its types say (socket, error), and a later version may do that.
     error(...args: unknown[]): void {
