@@ -4,7 +4,6 @@
  */
 import { isAscii } from "node:buffer";
 import { lookup } from "node:dns/promises";
-import { isIPv6 } from "node:net";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 
 /** One end of a UDP conversation: an IPv4 address and a port. */
@@ -95,16 +94,13 @@ export function isReply(text: string): boolean {
 export async function resolveHost(hostname: string): Promise<string> {
   if (hostname === "") return "0.0.0.0";
   if (hostname === "<broadcast>") return "255.255.255.255";
-  if (isIPv6(hostname)) {
-    throw new Error(
-      `${hostname} is an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1`,
-    );
-  }
-  try {
-    return (await lookup(hostname, { family: 4 })).address;
-  } catch (error) {
+  const found = await lookup(hostname, { family: 4 }).catch((error) => {
     throw new Error(`Unknown host ${quote(hostname)}: no IPv4 address found (${codeOf(error)})`);
-  }
+  });
+  if (found.family === 4) return found.address;
+  throw new Error(
+    `${hostname} is an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1`,
+  );
 }
 
 /**
