@@ -3,7 +3,6 @@
  * UDP sockets need. Each function stands on its own: take the one you like into a program of yours.
  */
 import { isAscii } from "node:buffer";
-import { lookup } from "node:dns/promises";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 
 /** One end of a UDP conversation: an IPv4 address and a port. */
@@ -94,13 +93,18 @@ export function isReply(text: string): boolean {
 export async function resolveHost(hostname: string): Promise<string> {
   if (hostname === "") return "0.0.0.0";
   if (hostname === "<broadcast>") return "255.255.255.255";
-  const found = await lookup(hostname, { family: 4 }).catch((error) => {
-    throw new Error(`Unknown host ${quote(hostname)}: no IPv4 address found (${codeOf(error)})`);
-  });
-  if (found.family === 4) return found.address;
-  throw new Error(
-    `${hostname} is an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1`,
-  );
+  if (hostname.includes(":")) {
+    const why = "looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1";
+    throw new Error(`${quote(hostname)} ${why}`);
+  }
+  try {
+    // The system's resolver, as in Python; node:dns would take 3 MB more.
+    const [found] = await Bun.dns.lookup(hostname, { family: 4, backend: "system" });
+    if (found !== undefined) return found.address;
+    throw new Error("no IPv4 address");
+  } catch (error) {
+    throw new Error(`Unknown host ${quote(hostname)}: ${messageOf(error)}`);
+  }
 }
 
 /**

@@ -123,7 +123,7 @@ describe("resolveHost", () => {
   });
   test("refuses IPv6 addresses and unknown hosts", async () => {
     for (const host of ["::1", "fe80::1%eth0"]) {
-      await expect(resolveHost(host)).rejects.toThrow(`${host} is an IPv6 address`);
+      await expect(resolveHost(host)).rejects.toThrow(`'${host}' looks like an IPv6 address`);
     }
     await expect(resolveHost("no\x1bhost")).rejects.toThrow(`Unknown host 'no\\x1bhost'`);
   });
