@@ -39,7 +39,7 @@ export function sameAddress(a: Address, b: Address): boolean {
 
 /** An address as the book prints it: `('127.0.0.1', 1060)`. */
 export function formatAddress({ address, port }: Address): string {
-  return `(${quote(address)}, ${port})`;
+  return `('${address}', ${port})`;
 }
 
 /**
@@ -81,7 +81,7 @@ export function requestIdOf(text: string): string {
 
 /** Whether a text is what these servers, or the book's, send as a reply. To answer one could start an endless exchange. */
 export function isReply(text: string): boolean {
-  return /^Your data was \d+ bytes long$/.test(text.slice(requestIdOf(text).length));
+  return /^(\[[0-9a-f]{16}\] )?Your data was \d+ bytes long$/.test(text);
 }
 
 /**
@@ -121,7 +121,7 @@ export function subnetOf(cidr: string): { network: string; broadcast?: string } 
   return size > 2 ? { network, broadcast: dotted(first + size - 1) } : { network };
 }
 
-// ---- Output. One write for all lines that a batch of datagrams brings, none lost where the reader is slow.
+// ---- Output: one write for the lines of a batch of datagrams, and none lost where the reader is slow.
 
 /** How much unread output may wait in memory, in characters, before datagrams are turned away. */
 const BACKLOG = 16 * 1024 * 1024;
@@ -157,25 +157,30 @@ function flush(): void {
 }
 
 function write(name: "stdout" | "stderr", text: string): void {
-  const failed = (error: unknown) => {
-    // The reader has gone (`… | head -3`): nobody is left to work for.
-    if (codeOf(error) === "EPIPE") process.exit(0);
-    if (name === "stdout") report(`Cannot write the output: ${messageOf(error)}`);
-    void finish(1);
-  };
   try {
     sinks[name] ??= Bun[name].writer();
     // Both: without flush a failing write goes unnoticed, and for a slow reader either may have to wait.
-    const waits = [sinks[name].write(text), sinks[name].flush()];
-    if (!waits.some((wait) => wait instanceof Promise)) return;
+    const written = sinks[name].write(text);
+    const flushed = sinks[name].flush();
+    if (!(written instanceof Promise || flushed instanceof Promise)) return;
     unread += text.length;
-    Promise.all(waits).then(() => {
-      unread -= text.length;
-      reportTurnedAway();
-    }, failed);
+    void Promise.all([written, flushed])
+      .catch((error) => cannotWrite(name, error))
+      .then(() => {
+        unread -= text.length;
+        reportTurnedAway();
+      });
   } catch (error) {
-    failed(error);
+    cannotWrite(name, error);
   }
+}
+
+function cannotWrite(name: "stdout" | "stderr", error: unknown): void {
+  if (name === "stderr") return; // There is nobody left to tell.
+  // The reader has gone (`… | head -3`): nobody is left to work for.
+  if (codeOf(error) === "EPIPE") process.exit(0);
+  report(`Cannot write the output: ${messageOf(error)}`);
+  void finish(1);
 }
 
 function reportTurnedAway(): void {
@@ -189,8 +194,8 @@ function reportTurnedAway(): void {
 async function finish(status: number): Promise<never> {
   ending = true;
   flush();
-  const written = Promise.allSettled([sinks.stdout?.flush(), sinks.stderr?.flush()]);
-  await Promise.race([written, Bun.sleep(2000)]);
+  const written = Object.values(sinks).map(async (sink) => sink.flush());
+  await Promise.race([Promise.allSettled(written), Bun.sleep(2000)]);
   process.exit(status);
 }
 
@@ -245,10 +250,7 @@ export function guarded(handler: GuardedHandler = {}) {
   return {
     data(origin: Sender, data: Buffer, port: number, address: string): void {
       if (ending) return;
-      if (batch++ === 0) {
-        begin = performance.now();
-        setImmediate(endBatch, origin);
-      }
+      if (batch++ === 0) setImmediate(endBatch, origin);
       if (late || unread > BACKLOG) {
         turnedAway++;
         return;
@@ -259,10 +261,10 @@ export function guarded(handler: GuardedHandler = {}) {
         const sender = formatAddress({ address, port });
         report(`Ignoring a datagram from ${sender}: ${messageOf(error)}`);
       }
-      // A single request is answered at once; of many, each 128 are.
-      if (batch % 128 > 0 && !(quiet && batch === 1)) return;
-      finishBatch(origin);
-      late = performance.now() - begin > KEEP_UP;
+      // What comes alone is answered at once; of what comes together, 128 at a time.
+      if (batch % 128 === 0 || (quiet && batch === 1)) finishBatch(origin);
+      if (batch === 128) begin = performance.now();
+      else if (batch % 128 === 0) late = performance.now() - begin > KEEP_UP;
     },
     // Bun 1.4.5 passes the error alone, its types say (socket, error), and a later version may do that.
     error(...args: unknown[]): void {
@@ -280,7 +282,7 @@ export function guarded(handler: GuardedHandler = {}) {
 function sendAll(sock: Sender, replies: [string, number, string][]): void {
   let sent = 0;
   try {
-    sent = sock.sendMany(replies.flat());
+    if (replies.length > 1) sent = sock.sendMany(replies.flat());
   } catch {
     // None of them went out: each is tried alone.
   }
@@ -391,7 +393,7 @@ function parseStrictly(options: NonNullable<ParseArgsConfig["options"]>) {
     return parseArgs({ options, allowPositionals: true, tokens: true });
   } catch (error) {
     // The first sentence names the option; the rest explains what to do with words that begin with "-".
-    throw new UsageError(`${messageOf(error).split(/[.\n]/)[0]}: see --help`);
+    throw new UsageError(`${messageOf(error).split(/\.\s/)[0]}: see --help`);
   }
 }
 
@@ -413,19 +415,19 @@ export function parseNumber(
 
 /** An error in words for the reader of a terminal, with the address that the script was to use. */
 async function explain(error: unknown, { host, port }: { host: string; port: number }) {
-  const address = await resolveHost(host).catch(() => host);
+  const at = formatAddress({ address: await resolveHost(host).catch(() => host), port });
   const binding = (error as { syscall?: string }).syscall === "bind";
   const words: Record<string, string> = {
     EACCES: binding
-      ? "Permission denied to listen at %: ports below 1024 are for root, choose one with -p"
-      : "Permission denied to send to %: broadcast is for udp_broadcast.ts",
-    EADDRINUSE: "Address already in use: %, choose another port with -p",
-    EADDRNOTAVAIL: "Cannot listen at %: not an address of this machine",
-    ECONNREFUSED: "Connection refused by %: no server listens there",
-    EHOSTUNREACH: "No route to host %",
-    ENETUNREACH: "Network is unreachable: no route to %",
+      ? `Permission denied to listen at ${at}: ports below 1024 are for root, choose one with -p`
+      : `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts`,
+    EADDRINUSE: `Address already in use: ${at}, choose another port with -p`,
+    EADDRNOTAVAIL: `Cannot listen at ${at}: not an address of this machine`,
+    ECONNREFUSED: `Connection refused by ${at}: no server listens there`,
+    EHOSTUNREACH: `No route to host ${at}`,
+    ENETUNREACH: `Network is unreachable: no route to ${at}`,
   };
-  return (words[codeOf(error)] ?? messageOf(error)).replace("%", formatAddress({ address, port }));
+  return words[codeOf(error)] ?? messageOf(error);
 }
 
 function codeOf(error: unknown): string {
