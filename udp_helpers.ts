@@ -2,7 +2,6 @@
  * What the listings share: backoff, addresses and text as the book prints them, request IDs, and the care that Bun's
  * UDP sockets need. Each function stands on its own: take the one you like into a program of yours.
  */
-import { isAscii } from "node:buffer";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 
 /** One end of a UDP conversation: an IPv4 address and a port. */
@@ -65,8 +64,9 @@ function escaped(c: string, mark: string): string {
  * @throws {RangeError} where a byte is above 127
  */
 export function decodeAscii(data: Buffer): string {
-  if (!isAscii(data)) throw new RangeError(`not ASCII, ${data.length} bytes long`);
-  return data.toString("latin1");
+  const text = data.toString("latin1");
+  if (/[\x80-\xff]/.test(text)) throw new RangeError(`not ASCII, ${data.length} bytes long`);
+  return text;
 }
 
 /** A new request ID, to stand before the text of a request: 64 random bits, `[5f1c0a9e77b1d2c3] `. */
@@ -230,8 +230,8 @@ export function guarded(handler: GuardedHandler = {}) {
   let begin = 0;
   let late = false;
   let quiet = true;
-  let replies: [string, number, string][] = [];
-  const sock: Replies = { send: (...reply) => void replies.push(reply) };
+  let replies: (string | number)[] = []; // text, port and address of each, as sendMany takes them
+  const sock: Replies = { send: (...reply) => void replies.push(...reply) };
 
   function finishBatch(origin: Sender): void {
     flush();
@@ -279,24 +279,24 @@ export function guarded(handler: GuardedHandler = {}) {
  * left, fail the next one, to somebody else; the call that fails clears the error, so the same one made again goes out
  * (https://github.com/oven-sh/bun/pull/36249).
  */
-function sendAll(sock: Sender, replies: [string, number, string][]): void {
+function sendAll(sock: Sender, replies: (string | number)[]): void {
   let sent = 0;
   try {
-    if (replies.length > 1) sent = sock.sendMany(replies.flat());
+    if (replies.length > 3) sent = sock.sendMany(replies);
   } catch {
     // None of them went out: each is tried alone.
   }
-  for (const reply of replies.slice(sent)) {
+  for (let i = 3 * sent; i < replies.length; i += 3) {
+    const [text, port, address] = replies.slice(i, i + 3) as [string, number, string];
     let problem = "";
     for (let tries = 0; tries < 3; tries++) {
       try {
-        problem = sock.send(...reply) ? "" : "the send buffer is full";
+        problem = sock.send(text, port, address) ? "" : "the send buffer is full";
       } catch (error) {
         problem = messageOf(error);
       }
       if (problem === "") break;
     }
-    const [, port, address] = reply;
     if (problem !== "") report(`Cannot answer ${formatAddress({ address, port })}: ${problem}`);
   }
 }

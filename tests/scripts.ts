@@ -104,6 +104,19 @@ export class Running {
 
 const running = new Set<Running>();
 
+// Whoever interrupts the tests leaves nothing behind.
+process.on("exit", killAll);
+
+function killAll(): void {
+  for (const { process: leader } of running) {
+    try {
+      process.kill(-leader.pid, "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}
+
 /** What a test file that runs processes begins with. */
 export function useProcesses(): void {
   // Bun's five seconds are less than some tests need; what each waits for has the limit above.
@@ -113,13 +126,7 @@ export function useProcesses(): void {
 
 /** Ends whatever a test left running. */
 async function stopAll(): Promise<void> {
-  for (const { process: leader } of running) {
-    try {
-      process.kill(-leader.pid, "SIGKILL");
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
+  killAll();
   for (const one of running) await one.end();
 }
 
