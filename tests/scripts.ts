@@ -106,6 +106,7 @@ const running = new Set<Running>();
 
 // Whoever interrupts the tests leaves nothing behind.
 process.on("exit", killAll);
+process.on("SIGINT", () => process.exit(130));
 
 function killAll(): void {
   for (const { process: leader } of running) {
