@@ -136,6 +136,7 @@ const sinks: { stdout?: Bun.FileSink; stderr?: Bun.FileSink } = {};
 /**
  * Prints a line on standard output, as `console.log` does, but at the end of the batch of datagrams that Bun is handing
  * over, in one write; and where the reader goes away the script ends, which `console.log` in Bun 1.4.5 never notices.
+ * (A `console.log` of your own works too, and comes out before the lines of its batch.)
  */
 export function print(line: string): void {
   if (lines === "") setImmediate(flush);
@@ -222,6 +223,7 @@ type Sender = Pick<Bun.udp.Socket<"buffer">, "send" | "sendMany">;
  * - What `data` throws, such as {@linkcode decodeAscii} on bytes that are not ASCII, is reported with the sender.
  * - The replies to a batch of datagrams are sent together, after the lines printed for it.
  * - A reply that can't be sent is tried again, then reported: see {@linkcode sendAll}.
+ * - Where datagrams come too fast to be answered, or nobody reads the output, some are turned away, and counted.
  * - Errors that the network sends back, and on which Bun 1.4.5 would end a process without a callback, are left alone:
  *   on an unconnected socket they only say that some client has left. A refused connection is handed over.
  */
@@ -340,7 +342,7 @@ export async function main(usage: string, roles: Record<string, Role>): Promise<
   process.once("SIGTERM", () => finish(143));
   let args = { host: "", port: 0 };
   try {
-    if (!Bun.semver.satisfies(Bun.version, ">=1.4.5")) {
+    if (Bun.semver.order(Bun.version, "1.4.5") < 0) {
       throw new Error(`Bun 1.4.5 or later is needed, this is ${Bun.version}`);
     }
     const command = parseCommandLine(roles);

@@ -12,8 +12,10 @@ function whyForbidden(): string {
   for (const tool of ["unshare", "nsenter", "ip"]) {
     if (Bun.which(tool) === null) return `there is no ${tool} here`;
   }
-  const { exitCode, stderr } = Bun.spawnSync(["unshare", "-Urn", "ip", "link", "set", "lo", "up"]);
-  return exitCode === 0 ? "" : `unshare -Urn fails: ${stderr.toString().trim()}`;
+  const all =
+    "ip link set lo up && ip link add veth0 type veth peer name veth1 && ip link add br0 type bridge";
+  const { exitCode, stderr } = Bun.spawnSync(["unshare", "-Urn", "sh", "-c", all]);
+  return exitCode === 0 ? "" : `unshare -Urn sh -c '${all}' fails: ${stderr.toString().trim()}`;
 }
 
 /** A process that does nothing but hold a namespace, until its input is closed. */

@@ -18,7 +18,7 @@ test("this is a Bun that the project supports, and the README names the same min
 
 test("an older Bun is told so", async () => {
   const preload = join(tmpdir(), `older-${crypto.randomUUID()}.ts`);
-  await Bun.write(preload, "Bun.semver.satisfies = () => false;");
+  await Bun.write(preload, "Bun.semver.order = () => -1;");
   const older = { prefix: [], options: ["--preload", preload] };
   for (const script of ["udp_local.ts client", "big_sender.ts 127.0.0.1"]) {
     const err = `Bun 1.4.5 or later is needed, this is ${Bun.version}\n`;
