@@ -252,7 +252,10 @@ export function guarded(handler: GuardedHandler = {}) {
   return {
     data(origin: Sender, data: Buffer, port: number, address: string): void {
       if (ending) return;
-      if (batch++ === 0) setImmediate(endBatch, origin);
+      if (batch++ === 0) {
+        begin = performance.now();
+        setImmediate(endBatch, origin);
+      }
       if (late || unread > BACKLOG) {
         turnedAway++;
         return;
@@ -264,9 +267,10 @@ export function guarded(handler: GuardedHandler = {}) {
         report(`Ignoring a datagram from ${sender}: ${messageOf(error)}`);
       }
       // What comes alone is answered at once; of what comes together, 128 at a time.
-      if (batch % 128 === 0 || (quiet && batch === 1)) finishBatch(origin);
-      if (batch === 128) begin = performance.now();
-      else if (batch % 128 === 0) late = performance.now() - begin > KEEP_UP;
+      if (batch % 128 === 0 || (quiet && batch === 1)) {
+        finishBatch(origin);
+        late = performance.now() - begin > KEEP_UP;
+      }
     },
     // Bun 1.4.5 passes the error alone, its types say (socket, error), and a later version may do that.
     error(...args: unknown[]): void {

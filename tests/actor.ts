@@ -54,10 +54,8 @@ function packetOf(text: string, from: Address, to: Address): Uint8Array {
 }
 
 if (import.meta.main) {
-  const [hostname = "127.0.0.1", port = "0"] = process.argv.slice(2);
   const sock = await Bun.udpSocket({
-    hostname,
-    port: Number(port),
+    hostname: "127.0.0.1",
     socket: {
       data: (_sock, data, port, address) =>
         console.log(JSON.stringify({ text: data.toString("latin1"), port, address })),

@@ -61,7 +61,7 @@ describe("behind a router", () => {
       { host: bob, name: "eth0", address: "10.0.2.1/24" },
       { mtu: 1400 },
     );
-    router.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    router.forward();
     alice.ip("route add default via 10.0.1.254");
     bob.ip("route add default via 10.0.2.254");
     return [alice, router, bob];
@@ -83,7 +83,7 @@ describe("behind a router", () => {
       { host: carol, name: "eth0", address: "10.0.3.1/24" },
       { mtu: 1300 },
     );
-    bob.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    bob.forward();
     router.ip("route add 10.0.3.0/24 via 10.0.2.1");
     carol.ip("route add default via 10.0.3.254");
     expect(await send("10.0.3.1", alice)).toEqual(found(1300));

@@ -137,10 +137,9 @@ describe("a bad line", () => {
   /** Passes datagrams on between clients and a server: some are lost, some come twice, late, or to the wrong client. */
   class Relay {
     readonly idsOf = new Map<number, Set<string>>();
-    requests = 0;
     #clients: Peer;
     #upstream = new Map<number, Bun.udp.ConnectedSocket<"buffer">>();
-    #replies: string[] = [];
+    #last: string | undefined;
 
     constructor(
       clients: Peer,
@@ -158,9 +157,9 @@ describe("a bad line", () => {
 
     async run(): Promise<void> {
       for (;;) {
-        const { text, port } = (await this.#clients.receiveWithin(60_000)) ?? { text: "", port: 0 };
-        if (port === 0) return;
-        this.requests++;
+        const request = await this.#clients.receiveWithin(60_000);
+        if (request === undefined) return;
+        const { text, port } = request;
         this.idsOf.set(port, (this.idsOf.get(port) ?? new Set()).add(text.slice(0, 19)));
         const upstream = this.#upstream.get(port) ?? (await this.#connect(port));
         this.#upstream.set(port, upstream);
@@ -174,8 +173,8 @@ describe("a bad line", () => {
         socket: {
           data: (_socket, data) => {
             const reply = data.toString();
-            const stray = this.#replies.at(-1);
-            this.#replies.push(reply);
+            const stray = this.#last;
+            this.#last = reply;
             this.#carry(() => this.#clients.send(reply, port));
             if (stray !== undefined) this.#carry(() => this.#clients.send(stray, port));
           },

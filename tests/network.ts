@@ -45,6 +45,11 @@ export class Host implements Place {
     this.sh(`ip ${words}`);
   }
 
+  /** Makes this host a router. */
+  forward(): void {
+    this.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+  }
+
   /** Runs a shell command on this host and returns what it prints. */
   sh(command: string): string {
     const { exitCode, stdout, stderr } = Bun.spawnSync([...this.prefix, "sh", "-c", command]);

@@ -87,8 +87,8 @@ export class Actor {
     readonly process: Running,
   ) {}
 
-  static async create(place?: Place, where = "127.0.0.1 0"): Promise<Actor> {
-    const process = start(`tests/actor.ts ${where}`, place);
+  static async create(place?: Place): Promise<Actor> {
+    const process = start("tests/actor.ts", place);
     const [line = ""] = await process.line(/^.*"family".*$/);
     return new Actor(JSON.parse(line), process);
   }

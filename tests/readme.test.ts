@@ -4,7 +4,7 @@
  * and those alike wherever they stand in a section. The hosts are those that the README tells of.
  */
 import { describe, expect, test } from "bun:test";
-import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Host, type Network, namespaceTest } from "./network.ts";
@@ -95,7 +95,7 @@ class Terminal {
   async run({ command, lines }: Step): Promise<void> {
     const before = this.lines.length;
     this.printed.push(...lines);
-    const stays = / server\b[^&|]*(&$|$)/.test(command) || command.endsWith("&");
+    const stays = / server\b[^&|]*$/.test(command) || command.endsWith("&");
     if (stays && !command.endsWith("&")) this.#type(command);
     else this.#type(`${command}\necho "done ${++this.#done}"`);
     await this.#shell.until(`end of ${command}`, () =>
@@ -131,7 +131,7 @@ async function networkOf(net: Network): Promise<Record<string, Host>> {
     { host: carol, name: "eth0", address: "10.0.0.2/24" },
     { mtu: 1400 },
   );
-  router.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+  router.forward();
   alice.ip("route add default via 192.168.5.1");
   carol.ip("route add default via 10.0.0.1");
   return { alice, bob };
@@ -142,8 +142,7 @@ async function play(blocks: Block[], hosts: Record<string, Host>, patience: numb
   const folder = mkdtempSync(join(tmpdir(), "readme-"));
   for (const script of new Bun.Glob("*.ts").scanSync(TOP))
     cpSync(join(TOP, script), join(folder, script));
-  cpSync(join(TOP, "package.json"), join(folder, "package.json"));
-  await Bun.write(join(folder, "bin/empty"), "");
+  mkdirSync(join(folder, "bin"));
   symlinkSync(process.execPath, join(folder, "bin/bun"));
   const terminals = new Map<string, Terminal>();
   try {

@@ -132,7 +132,7 @@ async function stopAll(): Promise<void> {
 }
 
 /** Waits for a promise, at most for the patience of all tests. */
-export async function within<T>(promise: Promise<T>, what: string): Promise<T> {
+async function within<T>(promise: Promise<T>, what: string): Promise<T> {
   let timer: Timer | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited too long for ${what}`)), PATIENCE);
