@@ -128,21 +128,21 @@ const BACKLOG = 16 * 1024 * 1024;
 /** How long datagrams may follow each other without a pause, in ms, before some are turned away. */
 const KEEP_UP = 250;
 let lines = "";
+let inBatch = false;
 let unread = 0;
 let turnedAway = 0;
 let ending = false;
 const sinks: { stdout?: Bun.FileSink; stderr?: Bun.FileSink } = {};
 
 /**
- * Prints a line on standard output, as `console.log` does, but at the end of the batch of datagrams that Bun is handing
- * over, in one write; and where the reader goes away the script ends, which `console.log` in Bun 1.4.5 never notices.
- * (A `console.log` of your own works too, and comes out before the lines of its batch.)
+ * Prints a line on standard output, as `console.log` does; but what a guarded handler prints comes at the end of the
+ * batch of datagrams that Bun is handing over, in one write, and where the reader goes away the script ends, which
+ * `console.log` in Bun 1.4.5 never notices. (A `console.log` of your own works too, before the lines of its batch.)
  */
 export function print(line: string): void {
-  if (lines === "") setImmediate(flush);
   lines += `${line}\n`;
   // While datagrams keep coming Bun hands them over without end: 83,000 were seen before the first setImmediate.
-  if (lines.length > 65_536) flush();
+  if (!inBatch || lines.length > 65_536) flush();
 }
 
 /** Reports what went wrong, as a line on standard error, after all that was printed before it. */
@@ -221,7 +221,7 @@ type Sender = Pick<Bun.udp.Socket<"buffer">, "send" | "sendMany">;
  * Wraps the handler of a UDP socket, so that nothing that arrives can end the program:
  *
  * - What `data` throws, such as {@linkcode decodeAscii} on bytes that are not ASCII, is reported with the sender.
- * - The replies to a batch of datagrams are sent together, after the lines printed for it.
+ * - The replies to a batch of datagrams are sent together, then its lines are written: no client waits for a terminal.
  * - A reply that can't be sent is tried again, then reported: see {@linkcode sendAll}.
  * - Where datagrams come too fast to be answered, or nobody reads the output, some are turned away, and counted.
  * - Errors that the network sends back, and on which Bun 1.4.5 would end a process without a callback, are left alone:
@@ -236,15 +236,16 @@ export function guarded(handler: GuardedHandler = {}) {
   const sock: Replies = { send: (...reply) => void replies.push(...reply) };
 
   function finishBatch(origin: Sender): void {
-    flush();
     const ready = replies;
     replies = [];
     if (ready.length > 0) sendAll(origin, ready);
+    flush();
   }
   function endBatch(origin: Sender): void {
     quiet = batch === 1;
     batch = 0;
     late = false;
+    inBatch = false;
     finishBatch(origin);
     reportTurnedAway();
   }
@@ -254,6 +255,7 @@ export function guarded(handler: GuardedHandler = {}) {
       if (ending) return;
       if (batch++ === 0) {
         begin = performance.now();
+        inBatch = true;
         setImmediate(endBatch, origin);
       }
       if (late || unread > BACKLOG) {
