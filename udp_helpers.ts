@@ -125,10 +125,6 @@ export function subnetOf(cidr: string): { network: string; broadcast?: string } 
 
 /** How much unread output may wait in memory, in characters, before datagrams are turned away. */
 const BACKLOG = 16 * 1024 * 1024;
-/** How long datagrams may follow each other without a pause, in ms, before some are turned away. */
-const KEEP_UP = 250;
-/** How long to stay awake for the next datagram after one that came alone, in ms. */
-const LINGER = 0.01;
 let lines = "";
 let inBatch = false;
 let unread = 0;
@@ -204,6 +200,11 @@ async function finish(status: number): Promise<never> {
 
 // ---- Sockets.
 
+/** How long datagrams may follow each other without a pause, in ms, before some are turned away. */
+const KEEP_UP = 250;
+/** How long to stay awake for the next datagram after one that came alone, in ms. */
+const LINGER = 0.01;
+
 /** What a listing does with the datagrams that reach a socket; see {@linkcode guarded}. */
 export interface GuardedHandler {
   /** Takes a datagram, as Bun's `data` does, and its sender. */
@@ -252,7 +253,8 @@ export function guarded(handler: GuardedHandler = {}) {
     reportTurnedAway();
     // A client that waits for each reply asks again before a sleeping process would be awake: this makes 1.3 times the
     // replies where the two have a core each, 0.8 where they share one.
-    for (const begin = performance.now(); quiet && performance.now() - begin < LINGER; );
+    const awakeUntil = performance.now() + LINGER;
+    while (quiet && performance.now() < awakeUntil);
   }
 
   return {
