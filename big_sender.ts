@@ -2,12 +2,11 @@
 /**
  * Foundations of Python Network Programming, Third Edition, Listing 2-3, for Bun.
  * A datagram too big for any network, to learn how big one may be on the path to a host (Linux only).
- *
- *     bun big_sender.ts 127.0.0.1
  */
 import { dlopen } from "bun:ffi";
 import { setTimeout as sleep } from "node:timers/promises";
-import { main, print, resolveHost } from "./udp_helpers.ts";
+import { codeOf, Failure, main, print } from "./terminal.ts";
+import { resolveHost } from "./udp_helpers.ts";
 
 const IPPROTO_IP = 0;
 const IP_MTU = 14;
@@ -16,21 +15,13 @@ const IP_PMTUDISC_DO = 2;
 const HEADERS = 20 + 8; // IPv4's and UDP's: what of the MTU is not for the data
 const PATIENCE = 1000; // ms, in all, for routers to object and the host to answer
 
-const USAGE = `usage: big_sender.ts HOST [-p PORT]
-
-Send UDP packets to learn how big one may be on the path to a host.
-
-  HOST             host that the packets go to
-  -p, --port PORT  UDP port (default 1060)
-  -h, --help       print this and exit`;
-
 export async function sendBigDatagram(hostname: string, port: number): Promise<void> {
   if (process.platform !== "linux") {
-    throw new Error("Not supported here: only Linux tells the MTU of a path");
+    throw new Failure("Not supported here: only Linux tells the MTU of a path");
   }
   let heard = Promise.withResolvers<void>();
   const sock = await Bun.udpSocket({
-    connect: { hostname: await resolveHost(hostname), port },
+    connect: { hostname, port },
     // A reply, a refusal, and a router's "fragmentation needed": each ends the wait.
     socket: { data: () => heard.resolve(), error: () => heard.resolve() },
   });
@@ -39,7 +30,7 @@ export async function sendBigDatagram(hostname: string, port: number): Promise<v
     sock.send(Buffer.alloc(999_999, "#"));
     print("The big datagram was sent!");
   } catch (error) {
-    if ((error as { code?: string }).code !== "EMSGSIZE") throw error;
+    if (codeOf(error) !== "EMSGSIZE") throw error;
     print("Alas, the datagram did not make it");
     // So far the system knows its own first link. What just fits there tells about the next ones.
     const patience = sleep(PATIENCE, undefined, { ref: false });
@@ -70,16 +61,19 @@ function forbidFragmentation(sock: object): () => number {
   const value = new Int32Array([IP_PMTUDISC_DO]);
   const length = new Uint32Array([value.byteLength]);
   if (libc.setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, value, value.byteLength) !== 0) {
-    throw new Error("The system does not forbid fragmentation");
+    throw new Failure("The system does not forbid fragmentation");
   }
   return () => {
     if (libc.getsockopt(fd, IPPROTO_IP, IP_MTU, value, length) === 0) return value[0] ?? 0;
-    throw new Error("The system does not tell the MTU");
+    throw new Failure("The system does not tell the MTU");
   };
 }
 
 if (import.meta.main) {
-  await main(USAGE, {
-    "": { argument: "HOST", run: ({ host, port }) => sendBigDatagram(host, port) },
+  main("Send UDP packets to learn how big one may be on the path to a host.", {
+    "": {
+      host: { metavar: "HOST", type: resolveHost, help: "host that the packets go to" },
+      run: ({ host, port }) => sendBigDatagram(host, port),
+    },
   });
 }

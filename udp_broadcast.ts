@@ -2,56 +2,37 @@
 /**
  * Foundations of Python Network Programming, Third Edition, Listing 2-4, for Bun.
  * One UDP datagram to every host of a subnet.
- *
- *     bun udp_broadcast.ts server
- *     bun udp_broadcast.ts client 192.168.5.255
  */
 import { networkInterfaces } from "node:os";
-import {
-  decodeAscii,
-  formatAddress,
-  guarded,
-  main,
-  print,
-  quote,
-  resolveHost,
-  subnetOf,
-} from "./udp_helpers.ts";
-
-const USAGE = `usage: udp_broadcast.ts server [INTERFACE] [-p PORT]
-       udp_broadcast.ts client [NETWORK] [-p PORT]
-
-Send and receive UDP broadcasts.
-
-  INTERFACE        address that the server listens at (default: every interface)
-  NETWORK          broadcast address, such as 192.168.5.255 or '<broadcast>' (default: each connected subnet's)
-  -p, --port PORT  UDP port (default 1060; 0 lets the system choose the server's)
-  -h, --help       print this and exit`;
+import { Failure, main, messageOf, print, repr, warn } from "./terminal.ts";
+import { Inbox, resolveHost, subnetOf } from "./udp_helpers.ts";
 
 export async function server(hostname: string, port: number): Promise<void> {
-  const sock = await Bun.udpSocket({
-    hostname: await resolveHost(hostname),
-    port,
-    socket: guarded({
-      data(_sock, data, port, address) {
-        const text = decodeAscii(data);
-        print(`The client at ${formatAddress({ address, port })} says: ${quote(text)}`);
-      },
-    }),
-  });
-  print(`Listening for datagrams at ${formatAddress(sock.address)}`);
+  const inbox = new Inbox();
+  const sock = await Bun.udpSocket({ hostname, port, socket: inbox });
+  print(`Listening for datagrams at ${repr(sock.address)}`);
+  for await (const [data, address] of inbox) {
+    const text = data.toString("latin1");
+    print(`The client at ${repr(address)} says: ${repr(text)}`);
+  }
 }
 
 export async function client(network: string, port: number): Promise<void> {
-  const sock = await Bun.udpSocket({ hostname: "0.0.0.0", socket: guarded() });
+  const sock = await Bun.udpSocket({ hostname: "0.0.0.0", socket: new Inbox() });
   sock.setBroadcast(true);
   const text = "Broadcast datagram!";
   if (network !== "") {
-    sock.send(text, port, await resolveHost(network));
+    sock.send(text, port, network);
   } else {
     for (const { name, network, broadcast } of connectedSubnets()) {
-      print(`${name}: network ${network}, broadcast address ${broadcast}`);
-      sock.send(text, port, broadcast);
+      try {
+        sock.send(text, port, broadcast);
+        print(`${name}network ${network}, broadcast address ${broadcast}`);
+      } catch (error) {
+        const address = repr({ address: broadcast, port });
+        warn(`${name}Cannot send to ${address}: ${messageOf(error)}`);
+        process.exitCode = 1;
+      }
     }
   }
   sock.close();
@@ -64,16 +45,32 @@ function connectedSubnets() {
     for (const { family, internal, cidr } of addresses) {
       if (family !== "IPv4" || internal || cidr === null) continue;
       const { network, broadcast } = subnetOf(cidr);
-      if (broadcast !== undefined) subnets.set(network, { name, network, broadcast });
+      if (broadcast !== undefined) subnets.set(network, { name: `${name}: `, network, broadcast });
     }
   }
-  if (subnets.size === 0) throw new Error("Nothing to broadcast to: no subnet is connected");
+  if (subnets.size === 0) throw new Failure("Nothing to broadcast to: no subnet is connected");
   return subnets.values();
 }
 
 if (import.meta.main) {
-  await main(USAGE, {
-    server: { argument: "[INTERFACE]", host: "", run: ({ host, port }) => server(host, port) },
-    client: { argument: "[NETWORK]", host: "", run: ({ host, port }) => client(host, port) },
+  main("Send and receive UDP broadcasts.", {
+    server: {
+      host: {
+        metavar: "INTERFACE",
+        type: resolveHost,
+        default: "",
+        help: "address to listen at (default: every interface)",
+      },
+      run: ({ host, port }) => server(host, port),
+    },
+    client: {
+      host: {
+        metavar: "NETWORK",
+        type: resolveHost,
+        default: "",
+        help: "broadcast address, such as 192.168.5.255 or '<broadcast>' (default: each connected subnet's)",
+      },
+      run: ({ host, port }) => client(host, port),
+    },
   });
 }

@@ -4,7 +4,7 @@
  * datagram claims to come from there: it is written by hand, IP header and all, to a raw socket.
  */
 import { dlopen } from "bun:ffi";
-import type { Address } from "../udp_helpers.ts";
+import type { Address } from "../terminal.ts";
 
 /** What an actor is told to send. */
 export interface Order {

@@ -1,6 +1,6 @@
 /** Each defence of a client against 10,000 forged datagrams; and what happens without it. */
 import { describe, expect, test } from "bun:test";
-import { formatAddress } from "../udp_helpers.ts";
+import { repr } from "../terminal.ts";
 import { namespaceTest } from "./network.ts";
 import { Actor, Peer } from "./peers.ts";
 import { type Place, type Running, start, useProcesses } from "./scripts.ts";
@@ -60,7 +60,7 @@ describe("the sender check of udp_local client", () => {
     ]);
     expect(reports()).toBeGreaterThanOrEqual(FORGERIES);
     for (const { socket } of forgers) {
-      const sender = formatAddress(socket.address);
+      const sender = repr(socket.address);
       expect(client.err).toContain(
         `Ignoring 'Your data was 38 bytes long' from ${sender}: that is not the server\n`,
       );

@@ -196,5 +196,5 @@ describe("the end", () => {
 test("all four scripts are tested here", () => {
   const top = join(import.meta.dir, "..");
   const found = [...new Bun.Glob("*.ts").scanSync(top)].sort();
-  expect(found).toEqual([...SCRIPTS, "udp_helpers.ts"].sort());
+  expect(found).toEqual([...SCRIPTS, "terminal.ts", "udp_helpers.ts"].sort());
 });

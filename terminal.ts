@@ -1,0 +1,345 @@
+/**
+ * The screen and the command line: `print` and `repr` as Python has them, and a `main` that reads the arguments, plays
+ * the role that they name, and says in one line what the system or the network refused.
+ */
+import { writeSync } from "node:fs";
+import { format, type ParseArgsOptionDescriptor, parseArgs } from "node:util";
+
+// ---- The screen.
+
+/** One end of a UDP conversation: an IPv4 address and a port. */
+export interface Address {
+  address: string;
+  port: number;
+}
+
+/**
+ * An address as Python prints it, `('127.0.0.1', 1060)`, or a text as its `repr` quotes it: what is not printable ASCII
+ * is escaped, so that text from the network cannot steer the terminal, `'\x1b[2J'`. Bytes are shown like a text.
+ */
+export function repr(value: string | Uint8Array | Address): string {
+  if (value instanceof Uint8Array) return repr(Buffer.from(value).toString("latin1"));
+  if (typeof value !== "string") return `(${repr(value.address)}, ${value.port})`;
+  if (/^[ -&(-[\]-~]*$/.test(value)) return `'${value}'`;
+  const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
+  const special: Record<string, string> = {
+    "\t": "\\t",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\\": "\\\\",
+    [quote]: `\\${quote}`,
+  };
+  const show = (code: number) => {
+    const char = String.fromCharCode(code);
+    const known = special[char];
+    if (known !== undefined) return known;
+    if (/[ -~]/.test(char)) return char;
+    const hex = code.toString(16);
+    return code < 256 ? `\\x${hex.padStart(2, "0")}` : `\\u${hex.padStart(4, "0")}`;
+  };
+  // By a table, into bytes: `replace` takes 14 ms for the largest datagram, and a client hears nothing meanwhile.
+  const table = Array.from({ length: 256 }, (_, code) => show(code));
+  const out = Buffer.allocUnsafe(6 * value.length);
+  let length = 0;
+  for (let i = 0; i < value.length; i++) {
+    const shown = table[value.charCodeAt(i)] ?? show(value.charCodeAt(i));
+    for (let j = 0; j < shown.length; j++) out[length++] = shown.charCodeAt(j);
+  }
+  return quote + out.toString("latin1", 0, length) + quote;
+}
+
+/**
+ * Puts work off to the end of a turn of the event loop. Bun hands over many datagrams in a row: one call to the system
+ * can write the lines of all of them, and one send the replies. What comes alone is done at once.
+ */
+export class EndOfTurn {
+  #asked = 0;
+  #alone = true;
+  readonly #work: () => void;
+
+  constructor(work: () => void) {
+    this.#work = work;
+    process.on("exit", work); // a script may end in the middle of a turn
+  }
+
+  /** Asks for the work to be done. */
+  ask(): void {
+    if (this.#asked++ === 0) setImmediate(this.#end);
+    // In a flood a turn need not end: 83,000 datagrams were seen in a row.
+    if ((this.#asked === 1 && this.#alone) || this.#asked % 64 === 0) this.#work();
+  }
+
+  readonly #end = () => {
+    this.#alone = this.#asked === 1;
+    this.#asked = 0;
+    this.#work();
+  };
+}
+
+let lines = "";
+const writing = new EndOfTurn(flush);
+let serving = true;
+
+/** Prints a line on standard output: any values, as `console.log` takes them. Like Python's, it waits for a slow reader. */
+export function print(...values: unknown[]): void {
+  lines += `${values.length === 1 && typeof values[0] === "string" ? values[0] : format(...values)}\n`;
+  writing.ask();
+}
+
+/** Prints a line on standard error, after all that was printed before it: what went wrong. */
+export function warn(line: string): void {
+  flush();
+  write(2, `${line}\n`);
+}
+
+/** Writes what was printed, now. */
+export function flush(): void {
+  const text = lines;
+  lines = "";
+  write(1, text);
+}
+
+function write(fd: 1 | 2, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let written = 0; written < bytes.length; ) {
+    try {
+      written += writeSync(fd, bytes, written);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === "EAGAIN")
+        Bun.sleepSync(1); // a full pipe that somebody else has made non-blocking
+      else if (fd === 2)
+        return; // There is nobody left to tell.
+      else if (code !== "EPIPE") {
+        warn(`Cannot write the output: ${messageOf(error)}`);
+        process.exit(1);
+      } else if (serving)
+        process.exit(0); // The reader has gone (`… | head -3`): nobody is left to work for.
+      else return; // A client still does what it was started for.
+    }
+  }
+}
+
+// ---- The command line.
+
+/** What the system, the network or the user refuses: it ends a script with one line and a status, without a stack trace. */
+export class Failure extends Error {
+  constructor(
+    message: string,
+    readonly status = 1,
+  ) {
+    super(message);
+  }
+}
+
+/** The argument of a role, in argparse's words. */
+export interface Argument {
+  metavar: string;
+  help: string;
+  /** What stands for an argument that is left out. Without it there must be one. */
+  default?: string;
+  /** Makes of what was typed what the role wants. */
+  type?(typed: string): string | Promise<string>;
+}
+
+/** An option of a role: a number from `least` to `most`, a whole one where its default is one; or, with `false`, a switch. */
+export interface Option {
+  metavar?: string;
+  help: string;
+  default: number | false;
+  short?: string;
+  least?: number;
+  most?: number;
+}
+
+/** A role that a script can play. */
+export interface Role<Options> {
+  host?: Argument;
+  options?: Options;
+  /** Plays the role. */
+  run(args: { host: string; port: number } & Values<Options>): Promise<void>;
+}
+
+type Values<Options> = {
+  [Name in keyof Options]: Options[Name] extends { default: number } ? number : boolean;
+};
+type Roles = Record<string, Role<Record<string, Option>>>;
+
+/**
+ * Runs a script: reads the command line, plays the role that it names (a script with one role calls it `""`) and ends,
+ * with status 0, 1 for a {@linkcode Failure} or what the system refuses, or 2 for wrong usage. A mistake in the program
+ * is left to Bun, which shows where it is.
+ */
+export function main<Options extends Record<string, Record<string, Option>>>(
+  description: string,
+  roles: { [Name in keyof Options]: Role<Options[Name]> },
+): void {
+  // Not awaited by the script, which so ends when nothing can happen any more, such as after the close of its socket.
+  void play(description, roles as unknown as Roles);
+}
+
+async function play(description: string, roles: Roles): Promise<void> {
+  let at = { address: "", port: 0 };
+  try {
+    if (Bun.semver.order(Bun.version, "1.4.5") < 0) {
+      throw new Failure(`Bun 1.4.5 or later is needed, this is ${Bun.version}`);
+    }
+    const command = parseCommandLine(roles);
+    if (command === undefined) {
+      print(helpOf(description, roles));
+    } else {
+      const { name, role, argument, options } = command;
+      serving = name === "server";
+      const { type = (typed: string) => typed, default: other = "" } = role.host ?? {};
+      const host = argument === undefined ? other : await type(argument);
+      at = { address: host || "0.0.0.0", port: options.port };
+      await role.run({ ...options, host });
+    }
+    process.exit(); // As in Python, a socket that is still open does not keep a script that is done.
+  } catch (error) {
+    flush();
+    const line = error instanceof Failure ? error.message : explain(error, at);
+    if (line === undefined) throw error;
+    warn(line);
+    process.exit(error instanceof Failure ? error.status : 1);
+  }
+}
+
+/** The role that the command line names, with its argument and options, or `undefined` where help is asked for. */
+function parseCommandLine(roles: Roles) {
+  const known: Record<string, ParseArgsOptionDescriptor> = {
+    help: { type: "boolean", short: "h" },
+  };
+  for (const [name, role] of Object.entries(roles)) {
+    for (const [option, { default: value, short }] of Object.entries(optionsOf(name, role))) {
+      known[option] = { type: value === false ? "boolean" : "string", ...(short && { short }) };
+    }
+  }
+  // Not strict: its own messages would show what was typed as it is, control characters and all.
+  const parsed = parseArgs({ options: known, allowPositionals: true, strict: false, tokens: true });
+  const { values, positionals } = parsed;
+  const given = parsed.tokens.filter((token) => token.kind === "option");
+  for (const { name, rawName, value } of given) {
+    const type = Object.hasOwn(known, name) ? known[name]?.type : undefined;
+    if (type === undefined) throw wrong(`Unknown option ${repr(rawName)}: see --help`);
+    if (type === "string" && value === undefined) {
+      const short = known[name]?.short ? `-${known[name].short}, ` : "";
+      throw wrong(`Option '${short}--${name} <value>' argument missing: see --help`);
+    }
+    if (type === "boolean" && value !== undefined) {
+      throw wrong(`Option '--${name}' does not take an argument: see --help`);
+    }
+  }
+  if (values.help) return undefined;
+
+  const names = Object.keys(roles);
+  const at = positionals.findIndex((word) => names.includes(word));
+  const name = at < 0 ? "" : positionals.splice(at, 1).join();
+  const role = names.includes(name) ? roles[name] : undefined;
+  const [argument, extra] = positionals;
+  if (role === undefined) {
+    const what = argument === undefined ? "no role" : `unknown role ${repr(argument)}`;
+    throw wrong(`${what}: choose ${names.join(" or ")}`);
+  }
+  const options = optionsOf(name, role);
+  const stray = given.find((token) => !(token.name in options));
+  if (stray) throw wrong(`${name} takes no option --${stray.name}`);
+  const last = role.host ? extra : argument;
+  if (last !== undefined) throw wrong(`unexpected argument ${repr(last)}`);
+  if (argument === undefined && role.host && role.host.default === undefined) {
+    throw wrong(`missing argument: give a ${role.host.metavar}`);
+  }
+  const chosen = Object.entries(options).map(([name, option]) => {
+    const value = values[name] ?? option.default;
+    return [name, typeof value === "string" ? parseNumber(value, name, option) : value];
+  });
+  return { name, role, argument, options: Object.fromEntries(chosen) };
+}
+
+const wrong = (line: string) => new Failure(line, 2);
+
+/** The options of a role, with the port, which each takes. */
+function optionsOf(name: string, { options }: Roles[string]): Record<string, Option> {
+  const help = `UDP port${name === "server" ? ", 0 for one that the system chooses" : ""}`;
+  const least = name === "server" ? 0 : 1;
+  return {
+    port: { metavar: "PORT", short: "p", help, default: 1060, least, most: 65_535 },
+    ...options,
+  };
+}
+
+/** The number that was typed for an option: a whole one where its default is one. */
+function parseNumber(typed: string, name: string, option: Option): number {
+  const { default: other, short, least = 0, most = Infinity } = option;
+  const whole = Number.isInteger(other);
+  const number = (whole ? /^\d+$/ : /^(\d+\.?\d*|\.\d+)(e-?\d+)?$/i).test(typed)
+    ? Number(typed)
+    : NaN;
+  if (number >= least && number <= most) return number;
+  const kind = whole ? "a whole number" : "a number";
+  const flag = short ? `-${short}` : `--${name}`;
+  throw wrong(`${flag} takes ${kind} from ${least} to ${most}, not ${repr(typed)}`);
+}
+
+/** The text for `--help`, made from what the roles take. */
+function helpOf(description: string, roles: Roles): string {
+  const script = Bun.main.replace(/.*[/\\]/, "");
+  const usages: string[] = [];
+  const rows = new Map<string, string>();
+  for (const [name, role] of Object.entries(roles)) {
+    const { host } = role;
+    const whose = name && `${name}: `;
+    const usage = [script, ...(name ? [name] : [])];
+    if (host) {
+      usage.push(host.default === undefined ? host.metavar : `[${host.metavar}]`);
+      rows.set(host.metavar, whose + host.help);
+    }
+    for (const [
+      option,
+      { short, metavar = "", help, default: other, least, most },
+    ] of Object.entries(optionsOf(name, role))) {
+      const value = metavar && ` ${metavar}`;
+      usage.push(`[${short ? `-${short}` : `--${option}`}${value}]`);
+      const range = other === false ? "" : `, from ${least} to ${most} (default ${other})`;
+      rows.set(
+        `${short ? `-${short}, ` : ""}--${option}${value}`,
+        (short ? "" : whose) + help + range,
+      );
+    }
+    usages.push(usage.join(" "));
+  }
+  rows.set("-h, --help", "print this and exit");
+  const width = Math.max(...[...rows.keys()].map((row) => row.length));
+  const table = [...rows].map(([left, right]) => `  ${left.padEnd(width)}  ${right}`);
+  return [`usage: ${usages.join("\n       ")}`, "", description, "", ...table].join("\n");
+}
+
+/** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
+function explain(error: unknown, to: Address): string | undefined {
+  const { code, syscall, address } = error as NodeJS.ErrnoException & { address?: string };
+  if (!(error instanceof Error) || code === undefined || syscall === undefined) return undefined;
+  const binding = syscall === "bind";
+  const at = repr(binding ? { ...to, address: address ?? to.address } : to);
+  const words: Record<string, string> = {
+    EACCES: binding
+      ? `Permission denied to listen at ${at}: ports below 1024 are for root, choose one with -p`
+      : `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts`,
+    EADDRINUSE: `Address already in use: ${at}, choose another port with -p`,
+    EADDRNOTAVAIL: `Cannot listen at ${at}: not an address of this machine`,
+    ECONNREFUSED: `Connection refused by ${at}: no server listens there`,
+    EHOSTUNREACH: `No route to host ${at}`,
+    EMSGSIZE: `Message too long to be sent to ${at} in one datagram`,
+    ENETUNREACH: `Network is unreachable: no route to ${at}`,
+  };
+  return words[code] ?? error.message;
+}
+
+/** The code of a system's error, such as `"EPIPE"`, or `""`. */
+export function codeOf(error: unknown): string {
+  return String((error as { code?: unknown })?.code ?? "");
+}
+
+/** What an error says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
