@@ -184,13 +184,15 @@ async function play(description: string, roles: Roles): Promise<void> {
     if (Bun.semver.order(Bun.version, "1.4.5") < 0) {
       throw new Failure(`Bun 1.4.5 or later is needed, this is ${Bun.version}`);
     }
+    if (process.pid === 1) process.exit(await playAsChild());
     const command = parseCommandLine(roles);
     if (command === undefined) {
       print(helpOf(description, roles));
     } else {
       const { name, role, argument, options } = command;
       serving = name === "server";
-      const { type = (typed: string) => typed, default: other = "" } = role.host ?? {};
+      // Without an argument a role plays on this machine, as in Listing 2-1.
+      const { default: other = "127.0.0.1", type = (typed: string) => typed } = role.host ?? {};
       const host = argument === undefined ? other : await type(argument);
       at = { address: host || "0.0.0.0", port: options.port };
       await role.run({ ...options, host });
@@ -203,6 +205,20 @@ async function play(description: string, roles: Roles): Promise<void> {
     warn(line);
     process.exit(error instanceof Failure ? error.status : 1);
   }
+}
+
+/**
+ * Plays in a process of its own. The kernel keeps Ctrl-C and SIGTERM from process 1 of a container, unless that handles
+ * them; and while datagrams come without a pause no handler in their process would run.
+ */
+async function playAsChild(): Promise<number> {
+  const compiled = Bun.main.startsWith("/$bunfs/");
+  const command = [...process.execArgv, ...process.argv.slice(compiled ? 2 : 1)];
+  const child = Bun.spawn([process.execPath, ...command], {
+    stdio: ["inherit", "inherit", "inherit"],
+  });
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
+  return await child.exited;
 }
 
 /** The role that the command line names, with its argument and options, or `undefined` where help is asked for. */
