@@ -331,23 +331,31 @@ function helpOf(description: string, roles: Roles): string {
 }
 
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
-function explain(error: unknown, to: Address): string | undefined {
-  const { code, syscall, address } = error as NodeJS.ErrnoException & { address?: string };
+function explain(error: unknown, { address, port }: Address): string | undefined {
+  const { code, syscall, address: own } = error as NodeJS.ErrnoException & { address?: string };
   if (!(error instanceof Error) || code === undefined || syscall === undefined) return undefined;
-  const binding = syscall === "bind";
-  const at = repr(binding ? { ...to, address: address ?? to.address } : to);
+  if (syscall === "bind") {
+    const at = repr({ address: own ?? address, port });
+    if (code === "EADDRINUSE") {
+      // A client takes whatever port is free, and so does a server with -p 0.
+      if (port === 0 || !serving) return `No UDP port is free at ${repr(own ?? address)}`;
+      return `Address already in use: ${at}, choose another port with -p`;
+    }
+    if (code === "EADDRNOTAVAIL") return `Cannot listen at ${at}: not an address of this machine`;
+    const low = "ports below 1024 are for root, choose one with -p";
+    const why = port < 1024 ? low : "choose another port with -p";
+    if (code === "EACCES") return `Permission denied to listen at ${at}: ${why}`;
+    return `Cannot listen at ${at}: ${messageOf(error)}`;
+  }
+  const to = repr({ address, port });
   const words: Record<string, string> = {
-    EACCES: binding
-      ? `Permission denied to listen at ${at}: ports below 1024 are for root, choose one with -p`
-      : `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts`,
-    EADDRINUSE: `Address already in use: ${at}, choose another port with -p`,
-    EADDRNOTAVAIL: `Cannot listen at ${at}: not an address of this machine`,
-    ECONNREFUSED: `Connection refused by ${at}: no server listens there`,
-    EHOSTUNREACH: `No route to host ${at}`,
-    EMSGSIZE: `Message too long to be sent to ${at} in one datagram`,
-    ENETUNREACH: `Network is unreachable: no route to ${at}`,
+    EACCES: `Permission denied to send to ${to}: broadcast is for udp_broadcast.ts, or a route prohibits it`,
+    ECONNREFUSED: `Connection refused by ${to}: no server listens there`,
+    EHOSTUNREACH: `No route to host ${to}`,
+    EMSGSIZE: `Message too long to be sent to ${to} in one datagram`,
+    ENETUNREACH: `Network is unreachable: no route to ${to}`,
   };
-  return words[code] ?? error.message;
+  return words[code] ?? `Cannot send to ${to}: ${messageOf(error)}`;
 }
 
 /** The code of a system's error, such as `"EPIPE"`, or `""`. */
@@ -355,7 +363,7 @@ export function codeOf(error: unknown): string {
   return String((error as { code?: unknown })?.code ?? "");
 }
 
-/** What an error says. */
+/** What an error says, in one line, whatever it quotes. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return repr(error instanceof Error ? error.message : String(error)).slice(1, -1);
 }

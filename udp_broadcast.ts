@@ -30,7 +30,7 @@ export async function client(network: string, port: number): Promise<void> {
         print(`${name}network ${network}, broadcast address ${broadcast}`);
       } catch (error) {
         const address = repr({ address: broadcast, port });
-        warn(`${name}Cannot send to ${address}: ${messageOf(error)}`);
+        warn(`${name}cannot send to ${address}: ${messageOf(error)}`);
         process.exitCode = 1;
       }
     }
@@ -42,10 +42,14 @@ export async function client(network: string, port: number): Promise<void> {
 function connectedSubnets() {
   const subnets = new Map<string, { name: string; network: string; broadcast: string }>();
   for (const [name, addresses = []] of Object.entries(networkInterfaces())) {
+    const plain = /^[\w.:-]+$/.test(name) ? name : repr(name);
     for (const { family, internal, cidr } of addresses) {
       if (family !== "IPv4" || internal || cidr === null) continue;
       const { network, broadcast } = subnetOf(cidr);
-      if (broadcast !== undefined) subnets.set(network, { name: `${name}: `, network, broadcast });
+      if (broadcast === undefined) continue;
+      // Of two interfaces in one subnet the system chooses.
+      const other = subnets.get(network)?.name ?? `${plain}: `;
+      subnets.set(network, { name: other === `${plain}: ` ? other : "", network, broadcast });
     }
   }
   if (subnets.size === 0) throw new Failure("Nothing to broadcast to: no subnet is connected");

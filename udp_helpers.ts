@@ -65,13 +65,16 @@ export function isReply(text: string): boolean {
  * The IPv4 address of a host. As in Python, `""` is every interface (0.0.0.0) and `"<broadcast>"` is 255.255.255.255.
  * Bun's sockets would also resolve names, but may prefer IPv6, and `send` takes none.
  *
- * @throws {Failure} where the host is an IPv6 address or unknown
+ * @throws {Failure} where the host is an IPv6 address, more than a host, or unknown
  */
 export async function resolveHost(hostname: string): Promise<string> {
   if (hostname === "") return "0.0.0.0";
   if (hostname === "<broadcast>") return "255.255.255.255";
   if (hostname.includes(":")) {
-    const why = "looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1";
+    const { isIPv6 } = await import("node:net"); // only here: it takes 3 MB
+    const why = isIPv6(hostname)
+      ? "looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1"
+      : "is more than a host: give its name or IPv4 address alone, and the port with -p";
     throw new Failure(`${repr(hostname)} ${why}`);
   }
   try {

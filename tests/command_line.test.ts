@@ -101,7 +101,7 @@ describe("what fails is one line and status 1:", () => {
 
   test("broadcast without SO_BROADCAST", async () => {
     const line = (address: string) =>
-      `Permission denied to send to ('${address}', 1060): broadcast is for udp_broadcast.ts`;
+      `Permission denied to send to ('${address}', 1060): broadcast is for udp_broadcast.ts, or a route prohibits it`;
     await fails("udp_remote.ts client <broadcast>", line("255.255.255.255"));
     await fails("big_sender.ts 127.255.255.255", line("127.255.255.255"));
   });

@@ -1,0 +1,388 @@
+/** What goes wrong is said once, in one true line, and stops nothing else. */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Host, type Network, namespaceTest } from "./network.ts";
+import { Actor, closedPort, Peer } from "./peers.ts";
+import { type Place, Running, run, serve, shell, start, useProcesses } from "./scripts.ts";
+
+useProcesses();
+
+const TOP = join(import.meta.dir, "..");
+const failed = (err: string) => ({ status: 1, out: "", err: `${err}\n` });
+
+/** alice with bob in 192.168.5.0/24 and with carol in 172.16.32.0/20. */
+async function threeHosts(net: Network): Promise<[Host, Host, Host]> {
+  const [alice, bob, carol] = [
+    await net.host("alice"),
+    await net.host("bob"),
+    await net.host("carol"),
+  ];
+  net.link(
+    { host: alice, name: "eth0", address: "192.168.5.10/24" },
+    { host: bob, name: "eth0", address: "192.168.5.11/24" },
+  );
+  net.link(
+    { host: alice, name: "eth1", address: "172.16.32.1/20" },
+    { host: carol, name: "eth0", address: "172.16.40.1/20" },
+  );
+  return [alice, bob, carol];
+}
+
+describe("broadcast to each subnet", () => {
+  const SAYS = /^The client at \('[\d.]+', \d+\) says: 'Broadcast datagram!'$/;
+
+  namespaceTest("reaches the others where one fails, and says which failed", async (net) => {
+    const [alice, bob, carol] = await threeHosts(net);
+    const server = start("udp_broadcast.ts server", bob);
+    const others = start("udp_broadcast.ts server", carol);
+    for (const one of [server, others]) await one.line(/^Listening/);
+    alice.ip("route del broadcast 192.168.5.255 dev eth0 table local");
+    for (const [route, why] of [
+      ["prohibit", "EACCES: permission denied, send"],
+      ["unreachable", "EHOSTUNREACH: host is unreachable, send"],
+      ["blackhole", "EINVAL: invalid argument, send"],
+    ]) {
+      alice.ip(`route add ${route} 192.168.5.255`);
+      expect(await run("udp_broadcast.ts client", alice)).toEqual({
+        status: 1,
+        out: "eth1: network 172.16.32.0/20, broadcast address 172.16.47.255\n",
+        err: `eth0: cannot send to ('192.168.5.255', 1060): ${why}\n`,
+      });
+      await others.line(SAYS);
+      alice.ip(`route del ${route} 192.168.5.255`);
+    }
+    expect(server.out).toBe("Listening for datagrams at ('0.0.0.0', 1060)\n");
+  });
+
+  namespaceTest(
+    "names no interface where two are in one subnet, and quotes a strange name",
+    async (net) => {
+      const [alice, bob] = await threeHosts(net);
+      net.link(
+        { host: alice, name: "eth2", address: "192.168.5.20/24" },
+        { host: bob, name: "eth2", address: "192.168.6.1/24" },
+      );
+      alice.sh(`ip link set eth1 down; ip link set eth1 name "$(printf 'a\\033[2Jb')"`);
+      alice.sh(`ip link set "$(printf 'a\\033[2Jb')" up`);
+      const { status, out, err } = await run("udp_broadcast.ts client", alice);
+      expect({ status, err }).toEqual({ status: 0, err: "" });
+      expect(out.split("\n").sort()).toEqual([
+        "",
+        "'a\\x1b[2Jb': network 172.16.32.0/20, broadcast address 172.16.47.255",
+        "network 192.168.5.0/24, broadcast address 192.168.5.255",
+      ]);
+    },
+  );
+
+  namespaceTest("is sent though nobody reads what is printed", async (net) => {
+    const [alice, bob, carol] = await threeHosts(net);
+    const servers = [
+      start("udp_broadcast.ts server", bob),
+      start("udp_broadcast.ts server", carol),
+    ];
+    for (const one of servers) await one.line(/^Listening/);
+    const client = `"$bun" udp_broadcast.ts client; echo "status $?" >&2`;
+    const { err } = await new Running([
+      ...alice.prefix,
+      ...["env", `bun=${process.execPath}`, "sh", "-c", `{ sleep 0.1; ${client}; } | true`],
+    ]).end();
+    expect(err).toBe("status 0\n");
+    for (const one of servers) await one.line(SAYS);
+  });
+});
+
+describe("where the reader of the output has gone,", () => {
+  test("a client still says what went wrong", async () => {
+    const command = `"$bun" udp_remote.ts client -p ${await closedPort()}; echo "status $?" >&2`;
+    const { err } = await shell(`{ sleep 0.1; ${command}; } | true`).end();
+    expect(err).toMatch(/^Connection refused by .*\nstatus 1\n$/);
+  });
+
+  test("a client that is answered succeeds, and a server ends", async () => {
+    const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+    const command = `"$bun" udp_remote.ts client -p ${server.port}; echo "status $?" >&2`;
+    expect((await shell(`{ sleep 0.1; ${command}; } | true`).end()).err).toBe("status 0\n");
+    const gone = `{ sleep 0.1; "$bun" udp_remote.ts server -p 0; echo "status $?" >&2; } | true`;
+    expect((await shell(gone).end()).err).toBe("status 0\n");
+  });
+});
+
+describe("text from the command line is escaped, in one line:", () => {
+  const cases: [words: string[], status: number, line: string][] = [
+    [["client", "a\x1b[2Jb"], 1, "Unknown host 'a\\x1b[2Jb': getaddrinfo ENOTFOUND a\\x1b[2Jb"],
+    [["client", "a\nb"], 1, "Unknown host 'a\\nb': getaddrinfo ENOTFOUND a\\nb"],
+    [["client", "--\x1b[2J"], 2, "Unknown option '--\\x1b[2J': see --help"],
+    [["client", "--a\nb"], 2, "Unknown option '--a\\nb': see --help"],
+    [["client", "--a. b"], 2, "Unknown option '--a. b': see --help"],
+    [["client", "--it's"], 2, `Unknown option "--it's": see --help`],
+    [["client", "-\x1b"], 2, "Unknown option '-\\x1b': see --help"],
+    [
+      ["client", "--request-id=\x1b"],
+      2,
+      "Option '--request-id' does not take an argument: see --help",
+    ],
+    [["\x1b\n"], 2, "unknown role '\\x1b\\n': choose server or client"],
+    [["client", "a", "\x1b\n"], 2, "unexpected argument '\\x1b\\n'"],
+    [["client", "-p", "\x1b\n"], 2, "-p takes a whole number from 1 to 65535, not '\\x1b\\n'"],
+    [["server", "--drop", "\n"], 2, "--drop takes a number from 0 to 1, not '\\n'"],
+    [
+      ["client", "é:1"],
+      1,
+      "'\\xe9:1' is more than a host: give its name or IPv4 address alone, and the port with -p",
+    ],
+  ];
+  for (const [words, status, line] of cases) {
+    test(JSON.stringify(words), async () => {
+      const result = await run(["udp_remote.ts", ...words]);
+      // Where no resolver is asked, another one may say why.
+      expect({
+        ...result,
+        err: result.err.replace(/(?<=': getaddrinfo )\w+/, "ENOTFOUND"),
+      }).toEqual({
+        status,
+        out: "",
+        err: `${line}\n`,
+      });
+    });
+  }
+});
+
+test("a host with a port is told from an IPv6 address", async () => {
+  for (const host of ["localhost:1060", "127.0.0.1:1060", "http://127.0.0.1", "::1:x", ":"]) {
+    const why = "is more than a host: give its name or IPv4 address alone, and the port with -p";
+    expect(await run(`udp_remote.ts client ${host}`)).toEqual(failed(`'${host}' ${why}`));
+  }
+  for (const host of ["::1", "fe80::1%eth0", "::ffff:127.0.0.1"]) {
+    const why = "looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1";
+    expect(await run(`udp_remote.ts client ${host}`)).toEqual(failed(`'${host}' ${why}`));
+  }
+});
+
+namespaceTest("a resolver that does not answer is asked once", async (net) => {
+  const host = await net.host("host");
+  const resolver = `
+    let asked = 0;
+    await Bun.udpSocket({ hostname: "127.0.0.1", port: 53, socket: { data(_, data) {
+      console.log("asked", data.toString("latin1", 13, 13 + data[12]));
+    }, error() {} } });
+    console.log("ready");`;
+  const dns = start(["-e", resolver], host);
+  await dns.line("ready");
+  const hosts = `
+    d=$(mktemp -d) && printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:1\\n' >$d/resolv.conf &&
+    printf 'hosts: dns\\n' >$d/nsswitch.conf &&
+    mount --bind $d/resolv.conf /etc/resolv.conf && mount --bind $d/nsswitch.conf /etc/nsswitch.conf && rm -r $d; exec "$@"`;
+  const place = { prefix: [...host.prefix, "unshare", "-m", "sh", "-c", hosts, "sh"] };
+  const { status, err } = await run("udp_remote.ts client silent.example", place);
+  expect(status).toBe(1);
+  expect(err).toMatch(/^Unknown host 'silent\.example': .*\n$/);
+  expect(dns.out).toBe("ready\nasked silent\n");
+});
+
+describe("an error is blamed on what it is:", () => {
+  namespaceTest("no port is free", async (net) => {
+    const host = await net.host("host");
+    host.sh("echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range");
+    const taken = await serve("udp_remote.ts server", host);
+    expect(taken.port).toBe(40_000);
+    const free = (address: string) => failed(`No UDP port is free at '${address}'`);
+    expect(await run("udp_local.ts client", host)).toEqual(free("0.0.0.0"));
+    expect(await run("udp_remote.ts client", host)).toEqual(free("0.0.0.0"));
+    expect(await run("udp_broadcast.ts client 127.255.255.255", host)).toEqual(free("0.0.0.0"));
+    expect(await run("udp_remote.ts server 127.0.0.1 -p 0", host)).toEqual(free("127.0.0.1"));
+  });
+
+  namespaceTest("a route that prohibits, swallows, or is not there", async (net) => {
+    const host = await net.host("host");
+    const routes: Record<string, string> = {
+      "20.0.0.1":
+        "Permission denied to send to ('20.0.0.1', 1060): broadcast is for udp_broadcast.ts, or a route prohibits it",
+      "21.0.0.1": "Cannot send to ('21.0.0.1', 1060): EINVAL: invalid argument, connect",
+      "22.0.0.1": "No route to host ('22.0.0.1', 1060)",
+      "23.0.0.1": "Network is unreachable: no route to ('23.0.0.1', 1060)",
+    };
+    host.ip("route add prohibit 20.0.0.0/8");
+    host.ip("route add blackhole 21.0.0.0/8");
+    host.ip("route add unreachable 22.0.0.0/8");
+    for (const [address, line] of Object.entries(routes)) {
+      for (const script of ["udp_remote.ts client", "big_sender.ts", "udp_broadcast.ts client"]) {
+        const { status, out, err } = await run(`${script} ${address}`, host);
+        expect({ status, out }).toEqual({ status: 1, out: "" });
+        expect(err.replace(/send\n$/, "connect\n").replace("no route to", "no route to")).toBe(
+          `${line}\n`,
+        );
+      }
+    }
+  });
+
+  const without = (what: string): Place => {
+    const preload = join(tmpdir(), `errors-${crypto.randomUUID()}.ts`);
+    void Bun.write(preload, what);
+    preloads.push(preload);
+    return { prefix: [], options: ["--preload", preload] };
+  };
+  const preloads: string[] = [];
+  afterAll(() => {
+    for (const file of preloads) rmSync(file);
+  });
+  /** A system that refuses a call of Bun's sockets with a code. */
+  const refusing = (code: string, syscall: string) =>
+    without(`
+      const error = () => Object.assign(new Error("${code}: refused, ${syscall}"), { code: "${code}", syscall: "${syscall}", errno: 1 });
+      const udpSocket = Bun.udpSocket;
+      Bun.udpSocket = async (options) => {
+        if ("${syscall}" === "bind") throw error();
+        const sock = await udpSocket(options);
+        Object.defineProperty(sock, "send", { value() { throw error(); } });
+        return sock;
+      };`);
+
+  test("what other systems refuse", async () => {
+    const at = "('127.0.0.1', 1060)";
+    const cases: [code: string, syscall: string, command: string, line: string][] = [
+      [
+        "EACCES",
+        "bind",
+        "udp_local.ts server",
+        `Permission denied to listen at ${at}: choose another port with -p`,
+      ],
+      ["EINVAL", "bind", "udp_local.ts server", `Cannot listen at ${at}: EINVAL: refused, bind`],
+      [
+        "EADDRNOTAVAIL",
+        "send",
+        "udp_local.ts client",
+        `Cannot send to ${at}: EADDRNOTAVAIL: refused, send`,
+      ],
+      [
+        "EACCES",
+        "send",
+        "udp_remote.ts client",
+        `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, or a route prohibits it`,
+      ],
+      ["EPERM", "send", "udp_remote.ts client", `Cannot send to ${at}: EPERM: refused, send`],
+    ];
+    for (const [code, syscall, command, line] of cases) {
+      const { status, err } = await run(command, refusing(code, syscall));
+      expect({ status, err }).toEqual({ status: 1, err: `${line}\n` });
+    }
+  });
+
+  test("a cable that is pulled is no end, for each of its errors", async () => {
+    using peer = await Peer.create();
+    await Promise.all(
+      ["EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EHOSTDOWN", "ENOBUFS"].map(async (code) => {
+        const command = `udp_remote.ts client -p ${peer.port}`;
+        expect(await run(command, refusing(code, "send"))).toMatchObject({
+          status: 1,
+          out: expect.stringContaining("Waiting up to 1.6 seconds for a reply\n"),
+          err: "I think the server is down\n",
+        });
+      }),
+    );
+  });
+});
+
+namespaceTest(
+  "a route that prohibits ends a client that waits, a pulled cable does not",
+  async (net) => {
+    const [alice, bob] = await threeHosts(net);
+    const silent = start("udp_broadcast.ts server", bob);
+    await silent.line(/^Listening/);
+    const client = start("udp_remote.ts client 192.168.5.11", alice);
+    await client.line(/^Waiting up to 0\.1/);
+    alice.ip("rule add to 192.168.5.11 prohibit");
+    const { status, err } = await client.end();
+    expect(status).toBe(1);
+    expect(err).toMatch(
+      /^Permission denied to send to \('192\.168\.5\.11', 1060\): .*prohibits it\n$/,
+    );
+  },
+);
+
+namespaceTest(
+  "replies to neighbours that are switched off hold up nobody for good",
+  async (net) => {
+    const [alice, bob] = await threeHosts(net);
+    for (const [asked, dropped] of [
+      [400, false],
+      [900, true],
+    ] as const) {
+      const server = await serve("udp_local.ts server", bob);
+      server.kill("SIGTERM");
+      await server.end();
+      const remote = await serve("udp_remote.ts server --drop 0", bob);
+      const to = { address: "192.168.5.11", port: remote.port };
+      const actor = await Actor.create(alice);
+      for (let i = 0; i < asked; i += 50) {
+        for (let j = i; j < i + 50; j++) {
+          const from = { address: `192.168.5.${20 + (j % 200)}`, port: 1000 + j };
+          await actor.send({ texts: [`gone ${j}`], to, from });
+        }
+        await remote.until("lines", () => remote.out.includes(`'gone ${i + 49}'`));
+      }
+      const begin = performance.now();
+      const client = await run(`udp_remote.ts client 192.168.5.11 -p ${remote.port}`, alice);
+      if (dropped) {
+        await remote.until("report", () => remote.err.includes("Dropped"));
+        expect(remote.err).toMatch(/^Dropped \d+ replies: there was no room in the send buffer\n$/);
+      } else {
+        expect(client).toMatchObject({ status: 0, err: "" });
+        expect(performance.now() - begin).toBeLessThan(5000);
+        expect(remote.err).toBe("");
+      }
+      remote.kill("SIGTERM");
+      await remote.end();
+    }
+  },
+);
+
+describe("the same lines come from", () => {
+  const folder = mkdtempSync(join(tmpdir(), "binary-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  async function expectTheSame(command: string[], env: string[] = []): Promise<void> {
+    const of = async (words: string) => {
+      const theirs = await new Running([...env, ...command, ...words.split(" ")]).end();
+      const ours = await run(`udp_remote.ts ${words}`);
+      const plain = ({ status, out, err }: typeof ours) => ({
+        status,
+        err,
+        out: out.replace(/\d+\)/g, "…)"),
+      });
+      expect(plain(theirs)).toEqual(plain(ours));
+      return ours;
+    };
+    expect((await of("peer")).status).toBe(2);
+    expect((await of(`client -p ${await closedPort()}`)).status).toBe(1);
+    expect((await of("client localhost:1060")).status).toBe(1);
+    const server = new Running([
+      ...env,
+      ...command,
+      "server",
+      "127.0.0.1",
+      "--drop",
+      "0",
+      "-p",
+      "0",
+    ]);
+    const [, port] = await server.line(/^Listening at \('127\.0\.0\.1', (\d+)\)$/);
+    expect((await of(`client -p ${port}`)).status).toBe(0);
+    server.kill("SIGINT");
+    expect(await server.end()).toMatchObject({ status: 130, err: "" });
+  }
+
+  test("a compiled binary, away from the project", async () => {
+    const binary = join(folder, "udp_remote");
+    const build = ["build", "--compile", join(TOP, "udp_remote.ts"), "--outfile", binary];
+    expect((await run(build)).status).toBe(0);
+    await expectTheSame([binary]);
+  });
+
+  test("a link on the PATH, in another folder", async () => {
+    symlinkSync(join(TOP, "udp_remote.ts"), join(folder, "linked"));
+    symlinkSync(process.execPath, join(folder, "bun"));
+    await expectTheSame(["linked"], ["env", "-C", folder, `PATH=${folder}:${process.env.PATH}`]);
+  });
+});
