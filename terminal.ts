@@ -105,17 +105,17 @@ function write(fd: 1 | 2, text: string): void {
     try {
       written += writeSync(fd, bytes, written);
     } catch (error) {
-      const code = codeOf(error);
-      if (code === "EAGAIN")
+      if (codeOf(error) === "EAGAIN") {
         Bun.sleepSync(1); // a full pipe that somebody else has made non-blocking
-      else if (fd === 2)
-        return; // There is nobody left to tell.
-      else if (code !== "EPIPE") {
+        continue;
+      }
+      if (fd === 1 && codeOf(error) !== "EPIPE") {
         warn(`Cannot write the output: ${messageOf(error)}`);
         process.exit(1);
-      } else if (serving)
-        process.exit(0); // The reader has gone (`… | head -3`): nobody is left to work for.
-      else return; // A client still does what it was started for.
+      }
+      // The reader has gone (`… | head -3`): a server has nobody left to work for, a client does what it is there for.
+      if (fd === 1 && serving) process.exit(0);
+      return;
     }
   }
 }
@@ -132,31 +132,20 @@ export class Failure extends Error {
   }
 }
 
-/** The argument of a role, in argparse's words. */
-export interface Argument {
-  metavar: string;
-  help: string;
-  /** What stands for an argument that is left out. Without it there must be one. */
-  default?: string;
-  /** Makes of what was typed what the role wants. */
-  type?(typed: string): string | Promise<string>;
-}
-
-/** An option of a role: a number from `least` to `most`, a whole one where its default is one; or, with `false`, a switch. */
-export interface Option {
+/** An option, in argparse's words: a number from `least` to `most`, a whole one where its default is one; or a switch. */
+interface Option {
   metavar?: string;
   help: string;
   default: number | false;
-  short?: string;
   least?: number;
   most?: number;
 }
 
-/** A role that a script can play. */
-export interface Role<Options> {
-  host?: Argument;
+/** A role that a script can play, and what it takes. */
+interface Role<Options> {
+  /** Its argument: `type` makes of what was typed what the role wants, `default` stands for it where it is left out. */
+  host?: { metavar: string; help: string; default?: string; type?(typed: string): Promise<string> };
   options?: Options;
-  /** Plays the role. */
   run(args: { host: string; port: number } & Values<Options>): Promise<void>;
 }
 
@@ -192,8 +181,8 @@ async function play(description: string, roles: Roles): Promise<void> {
       const { name, role, argument, options } = command;
       serving = name === "server";
       // Without an argument a role plays on this machine, as in Listing 2-1.
-      const { default: other = "127.0.0.1", type = (typed: string) => typed } = role.host ?? {};
-      const host = argument === undefined ? other : await type(argument);
+      const { default: other = "127.0.0.1", type } = role.host ?? {};
+      const host = argument === undefined ? other : ((await type?.(argument)) ?? argument);
       at = { address: host || "0.0.0.0", port: options.port };
       await role.run({ ...options, host });
     }
@@ -221,14 +210,15 @@ async function playAsChild(): Promise<number> {
   return await child.exited;
 }
 
-/** The role that the command line names, with its argument and options, or `undefined` where help is asked for. */
+/** The role that the command line names and what it gives to it, or `undefined` where it asks for help. */
 function parseCommandLine(roles: Roles) {
   const known: Record<string, ParseArgsOptionDescriptor> = {
+    port: { type: "string", short: "p" },
     help: { type: "boolean", short: "h" },
   };
-  for (const [name, role] of Object.entries(roles)) {
-    for (const [option, { default: value, short }] of Object.entries(optionsOf(name, role))) {
-      known[option] = { type: value === false ? "boolean" : "string", ...(short && { short }) };
+  for (const { options = {} } of Object.values(roles)) {
+    for (const [name, option] of Object.entries(options)) {
+      known[name] = { type: option.default === false ? "boolean" : "string" };
     }
   }
   // Not strict: its own messages would show what was typed as it is, control characters and all.
@@ -237,13 +227,13 @@ function parseCommandLine(roles: Roles) {
   const given = parsed.tokens.filter((token) => token.kind === "option");
   for (const { name, rawName, value } of given) {
     const type = Object.hasOwn(known, name) ? known[name]?.type : undefined;
+    const option = name === "port" ? "-p, --port" : `--${name}`;
     if (type === undefined) throw wrong(`Unknown option ${repr(rawName)}: see --help`);
     if (type === "string" && value === undefined) {
-      const short = known[name]?.short ? `-${known[name].short}, ` : "";
-      throw wrong(`Option '${short}--${name} <value>' argument missing: see --help`);
+      throw wrong(`Option '${option} <value>' argument missing: see --help`);
     }
     if (type === "boolean" && value !== undefined) {
-      throw wrong(`Option '--${name}' does not take an argument: see --help`);
+      throw wrong(`Option '${option}' does not take an argument: see --help`);
     }
   }
   if (values.help) return undefined;
@@ -257,76 +247,63 @@ function parseCommandLine(roles: Roles) {
     const what = argument === undefined ? "no role" : `unknown role ${repr(argument)}`;
     throw wrong(`${what}: choose ${names.join(" or ")}`);
   }
-  const options = optionsOf(name, role);
-  const stray = given.find((token) => !(token.name in options));
-  if (stray) throw wrong(`${name} takes no option --${stray.name}`);
-  const last = role.host ? extra : argument;
-  if (last !== undefined) throw wrong(`unexpected argument ${repr(last)}`);
-  if (argument === undefined && role.host && role.host.default === undefined) {
-    throw wrong(`missing argument: give a ${role.host.metavar}`);
+  const { host, options = {} } = role;
+  const stray = given.find((token) => token.name !== "port" && !(token.name in options));
+  if (stray !== undefined) throw wrong(`${name} takes no option --${stray.name}`);
+  const unexpected = host ? extra : argument;
+  if (unexpected !== undefined) throw wrong(`unexpected argument ${repr(unexpected)}`);
+  if (argument === undefined && host && host.default === undefined) {
+    throw wrong(`missing argument: give a ${host.metavar}`);
   }
-  const chosen = Object.entries(options).map(([name, option]) => {
-    const value = values[name] ?? option.default;
-    return [name, typeof value === "string" ? parseNumber(value, name, option) : value];
+  const least = name === "server" ? 0 : 1; // The system chooses a server's port for 0.
+  const port = numberOf("-p", values.port, { default: PORT, least, most: 65_535 });
+  const others = Object.entries(options).map(([option, declared]) => {
+    const value = values[option];
+    const chosen = declared.default === false ? value === true : numberOf(`--${option}`, value, declared);
+    return [option, chosen];
   });
-  return { name, role, argument, options: Object.fromEntries(chosen) };
+  return { name, role, argument, options: { ...Object.fromEntries(others), port } };
 }
 
+const PORT = 1060;
 const wrong = (line: string) => new Failure(line, 2);
 
-/** The options of a role, with the port, which each takes. */
-function optionsOf(name: string, { options }: Roles[string]): Record<string, Option> {
-  const help = `UDP port${name === "server" ? ", 0 for one that the system chooses" : ""}`;
-  const least = name === "server" ? 0 : 1;
-  return {
-    port: { metavar: "PORT", short: "p", help, default: 1060, least, most: 65_535 },
-    ...options,
-  };
-}
-
-/** The number that was typed for an option: a whole one where its default is one. */
-function parseNumber(typed: string, name: string, option: Option): number {
-  const { default: other, short, least = 0, most = Infinity } = option;
+/** The number that was typed for an option, a whole one where its default is one; or that default. */
+function numberOf(name: string, typed: unknown, option: Omit<Option, "help">): number {
+  const { default: other, least = 0, most = Infinity } = option;
+  if (typeof typed !== "string") return Number(other);
   const whole = Number.isInteger(other);
-  const number = (whole ? /^\d+$/ : /^(\d+\.?\d*|\.\d+)(e-?\d+)?$/i).test(typed)
-    ? Number(typed)
-    : NaN;
+  const pattern = whole ? /^\d+$/ : /^(\d+\.?\d*|\.\d+)(e-?\d+)?$/i;
+  const number = pattern.test(typed) ? Number(typed) : NaN;
   if (number >= least && number <= most) return number;
   const kind = whole ? "a whole number" : "a number";
-  const flag = short ? `-${short}` : `--${name}`;
-  throw wrong(`${flag} takes ${kind} from ${least} to ${most}, not ${repr(typed)}`);
+  throw wrong(`${name} takes ${kind} from ${least} to ${most}, not ${repr(typed)}`);
 }
 
 /** The text for `--help`, made from what the roles take. */
 function helpOf(description: string, roles: Roles): string {
-  const script = Bun.main.replace(/.*[/\\]/, "");
-  const usages: string[] = [];
   const rows = new Map<string, string>();
-  for (const [name, role] of Object.entries(roles)) {
-    const { host } = role;
-    const whose = name && `${name}: `;
-    const usage = [script, ...(name ? [name] : [])];
-    if (host) {
-      usage.push(host.default === undefined ? host.metavar : `[${host.metavar}]`);
+  const usages = Object.entries(roles).map(([name, { host, options = {} }]) => {
+    const words = [Bun.main.replace(/.*[/\\]/, ""), name];
+    const whose = name === "" ? "" : `${name}: `;
+    if (host !== undefined) {
+      words.push(host.default === undefined ? host.metavar : `[${host.metavar}]`);
       rows.set(host.metavar, whose + host.help);
     }
-    for (const [
-      option,
-      { short, metavar = "", help, default: other, least, most },
-    ] of Object.entries(optionsOf(name, role))) {
-      const value = metavar && ` ${metavar}`;
-      usage.push(`[${short ? `-${short}` : `--${option}`}${value}]`);
+    words.push("[-p PORT]");
+    for (const [name, { metavar, help, default: other, least, most }] of Object.entries(options)) {
+      const option = metavar === undefined ? `--${name}` : `--${name} ${metavar}`;
+      words.push(`[${option}]`);
       const range = other === false ? "" : `, from ${least} to ${most} (default ${other})`;
-      rows.set(
-        `${short ? `-${short}, ` : ""}--${option}${value}`,
-        (short ? "" : whose) + help + range,
-      );
+      rows.set(option, whose + help + range);
     }
-    usages.push(usage.join(" "));
-  }
+    return words.filter((word) => word !== "").join(" ");
+  });
+  const zero = "server" in roles ? "; 0 lets the system choose the server's" : "";
+  rows.set("-p, --port PORT", `UDP port (default ${PORT}${zero})`);
   rows.set("-h, --help", "print this and exit");
-  const width = Math.max(...[...rows.keys()].map((row) => row.length));
-  const table = [...rows].map(([left, right]) => `  ${left.padEnd(width)}  ${right}`);
+  const width = Math.max(...Array.from(rows.keys(), (row) => row.length));
+  const table = Array.from(rows, ([left, right]) => `  ${left.padEnd(width)}  ${right}`);
   return [`usage: ${usages.join("\n       ")}`, "", description, "", ...table].join("\n");
 }
 
@@ -334,28 +311,22 @@ function helpOf(description: string, roles: Roles): string {
 function explain(error: unknown, { address, port }: Address): string | undefined {
   const { code, syscall, address: own } = error as NodeJS.ErrnoException & { address?: string };
   if (!(error instanceof Error) || code === undefined || syscall === undefined) return undefined;
-  if (syscall === "bind") {
-    const at = repr({ address: own ?? address, port });
-    if (code === "EADDRINUSE") {
-      // A client takes whatever port is free, and so does a server with -p 0.
-      if (port === 0 || !serving) return `No UDP port is free at ${repr(own ?? address)}`;
-      return `Address already in use: ${at}, choose another port with -p`;
-    }
-    if (code === "EADDRNOTAVAIL") return `Cannot listen at ${at}: not an address of this machine`;
-    const low = "ports below 1024 are for root, choose one with -p";
-    const why = port < 1024 ? low : "choose another port with -p";
-    if (code === "EACCES") return `Permission denied to listen at ${at}: ${why}`;
-    return `Cannot listen at ${at}: ${messageOf(error)}`;
-  }
-  const to = repr({ address, port });
+  const at = repr({ address: own ?? address, port });
+  const chosen = serving && port > 0; // and not by the system, as a client's port
   const words: Record<string, string> = {
-    EACCES: `Permission denied to send to ${to}: broadcast is for udp_broadcast.ts, or a route prohibits it`,
-    ECONNREFUSED: `Connection refused by ${to}: no server listens there`,
-    EHOSTUNREACH: `No route to host ${to}`,
-    EMSGSIZE: `Message too long to be sent to ${to} in one datagram`,
-    ENETUNREACH: `Network is unreachable: no route to ${to}`,
+    "bind EACCES": `Permission denied to listen at ${at}: ${port < 1024 ? "ports below 1024 are for root, choose one" : "choose another port"} with -p`,
+    "bind EADDRINUSE": chosen
+      ? `Address already in use: ${at}, choose another port with -p`
+      : `No UDP port is free at ${repr(own ?? address)}`,
+    "bind EADDRNOTAVAIL": `Cannot listen at ${at}: not an address of this machine`,
+    EACCES: `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, or a route prohibits it`,
+    ECONNREFUSED: `Connection refused by ${at}: no server listens there`,
+    EHOSTUNREACH: `No route to host ${at}`,
+    EMSGSIZE: `Message too long to be sent to ${at} in one datagram`,
+    ENETUNREACH: `Network is unreachable: no route to ${at}`,
   };
-  return words[code] ?? `Cannot send to ${to}: ${messageOf(error)}`;
+  const todo = syscall === "bind" ? "listen at" : "send to";
+  return words[`${syscall} ${code}`] ?? words[code] ?? `Cannot ${todo} ${at}: ${messageOf(error)}`;
 }
 
 /** The code of a system's error, such as `"EPIPE"`, or `""`. */

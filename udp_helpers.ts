@@ -2,16 +2,7 @@
  * The network of the listings: backoff, the check of an address, request IDs, hosts and subnets, and what Python's
  * `recvfrom` and `sendto` are on Bun's own sockets. Each stands on its own: take the one you like into a program of yours.
  */
-import {
-  type Address,
-  codeOf,
-  EndOfTurn,
-  Failure,
-  flush,
-  messageOf,
-  repr,
-  warn,
-} from "./terminal.ts";
+import { type Address, codeOf, EndOfTurn, Failure, flush, messageOf, repr, warn } from "./terminal.ts";
 
 /** How long to wait for each reply; see {@linkcode backoff}. */
 export interface BackoffOptions {
@@ -28,15 +19,9 @@ export interface BackoffOptions {
  *
  * @throws {RangeError} where there would be no delay, or `factor` is below 1
  */
-export function* backoff({
-  first = 0.1,
-  factor = 2,
-  limit = 2,
-}: BackoffOptions = {}): Generator<number, void> {
+export function* backoff({ first = 0.1, factor = 2, limit = 2 }: BackoffOptions = {}): Generator<number, void> {
   if (!(first > 0 && first <= limit && factor >= 1)) {
-    throw new RangeError(
-      `backoff needs 0 < first <= limit and factor >= 1, not ${first}, ${limit} and ${factor}`,
-    );
+    throw new RangeError(`backoff needs 0 < first <= limit and factor >= 1, not ${first}, ${limit} and ${factor}`);
   }
   for (let delay = first; delay <= limit; delay *= factor) yield delay;
 }
@@ -127,6 +112,7 @@ export class Inbox {
   #arrived: (Datagram | Error)[] = [];
   #takers: ((arrived?: Datagram | Error) => void)[] = [];
   #dropped = 0;
+  #said = false;
   #sock: Socket | undefined;
 
   // Bun calls these with another `this`: hence properties, and no methods.
@@ -159,10 +145,13 @@ export class Inbox {
       this.#takers.push(taker);
     } else {
       taker(this.#arrived.shift());
-      if (this.#dropped > 0 && this.#arrived.length === 0) {
+      const empty = this.#arrived.length === 0;
+      if (this.#dropped > 0 && (empty || !this.#said)) {
         warn(`Dropped ${this.#dropped} datagrams: they came faster than they were taken`);
         this.#dropped = 0;
+        this.#said = true; // and what is dropped from now on, once the inbox is empty
       }
+      if (empty) this.#said = false;
     }
   }
 
@@ -178,7 +167,7 @@ export class Inbox {
     let end = performance.now() + seconds * 1000;
     for (let last = false; ; ) {
       const left = end - performance.now();
-      if (left <= 0) {
+      if (!(left > 0)) {
         if (last) return;
         // A script that was stopped (Ctrl-Z) wakes up late, and what came in time lies in its socket.
         last = true;
@@ -198,16 +187,10 @@ export class Inbox {
 
   [Symbol.asyncIterator](): AsyncIterator<Datagram, void> {
     return {
-      // No async function: it takes a server 15 % more time.
-      next: () =>
-        new Promise((resolve, reject) => {
-          if (this.#arrived.length === 0 && this.#sock?.closed)
-            resolve({ done: true, value: undefined });
-          this.#take((arrived) => {
-            if (Array.isArray(arrived)) resolve({ done: false, value: arrived });
-            else reject(arrived);
-          });
-        }),
+      next: async () => {
+        if (this.#arrived.length === 0 && this.#sock?.closed) return { done: true, value: undefined };
+        return { done: false, value: await this.receive() };
+      },
     };
   }
 }
@@ -253,9 +236,7 @@ class Outbox {
       try {
         // All at once on Linux only: elsewhere Bun sends one by one, and throws though some went out.
         const all = replies.length > 3 && process.platform === "linux";
-        const sent = all
-          ? this.#sock.sendMany(replies)
-          : Number(this.#sock.send(data, port, address));
+        const sent = all ? this.#sock.sendMany(replies) : Number(this.#sock.send(data, port, address));
         if (sent === 0) return;
         replies.splice(0, 3 * sent);
         tries = 1;
@@ -266,15 +247,17 @@ class Outbox {
         warn(`Cannot answer ${repr({ address, port })}: ${messageOf(error)}`);
       }
     }
-    if (this.#dropped > 0)
-      warn(`Dropped ${this.#dropped} replies: there was no room in the send buffer`);
+    if (this.#dropped > 0) warn(`Dropped ${this.#dropped} replies: there was no room in the send buffer`);
     this.#dropped = 0;
   }
 }
 
 const outboxes = new Map<Socket, Outbox>();
 const sending = new EndOfTurn(() => {
-  for (const outbox of outboxes.values()) outbox.send();
+  for (const [sock, outbox] of outboxes) {
+    outbox.send();
+    if (sock.closed) outboxes.delete(sock);
+  }
 });
 
 /**
@@ -287,11 +270,7 @@ const sending = new EndOfTurn(() => {
  */
 export function sendTo(sock: ConnectedSocket, data: string | Uint8Array): void;
 export function sendTo(sock: Socket, data: string | Uint8Array, address: Address): void;
-export function sendTo(
-  sock: Socket | ConnectedSocket,
-  data: string | Uint8Array,
-  to?: Address,
-): void {
+export function sendTo(sock: Socket | ConnectedSocket, data: string | Uint8Array, to?: Address): void {
   if (to === undefined) sendConnected(sock as ConnectedSocket, data);
   else sendUnconnected(sock as Socket, data, to);
 }
@@ -307,11 +286,7 @@ function sendConnected(sock: ConnectedSocket, data: string | Uint8Array): void {
   }
 }
 
-function sendUnconnected(
-  sock: Socket,
-  data: string | Uint8Array,
-  { address, port }: Address,
-): void {
+function sendUnconnected(sock: Socket, data: string | Uint8Array, { address, port }: Address): void {
   // What can't be sent is sent at once: Bun's error then names the program's own line.
   const sendable = !sock.closed && port > 0 && port < 65_536 && /^[\d.]+$/.test(address);
   if (!sendable) return void sock.send(data, port, address);

@@ -4,15 +4,7 @@
  * A UDP server that drops requests, and a client that repeats them with a growing delay.
  */
 import { Failure, main, print, repr, warn } from "./terminal.ts";
-import {
-  backoff,
-  Inbox,
-  isReply,
-  newRequestId,
-  requestIdOf,
-  resolveHost,
-  sendTo,
-} from "./udp_helpers.ts";
+import { backoff, Inbox, isReply, newRequestId, requestIdOf, resolveHost, sendTo } from "./udp_helpers.ts";
 
 export async function server(hostname: string, port: number, drop = 0.5): Promise<void> {
   const inbox = new Inbox(); // `interface`, the book's name for the hostname, is reserved here.
