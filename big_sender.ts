@@ -2,6 +2,8 @@
 /**
  * Foundations of Python Network Programming, Third Edition, Listing 2-3, for Bun.
  * A datagram too big for any network, to learn how big one may be on the path to a host (Linux only).
+ *
+ *     bun big_sender.ts 127.0.0.1
  */
 import { dlopen } from "bun:ffi";
 import { setTimeout as sleep } from "node:timers/promises";

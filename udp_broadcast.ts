@@ -2,6 +2,9 @@
 /**
  * Foundations of Python Network Programming, Third Edition, Listing 2-4, for Bun.
  * One UDP datagram to every host of a subnet.
+ *
+ *     bun udp_broadcast.ts server
+ *     bun udp_broadcast.ts client 192.168.5.255
  */
 import { networkInterfaces } from "node:os";
 import { Failure, main, messageOf, print, repr, warn } from "./terminal.ts";

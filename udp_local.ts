@@ -2,6 +2,9 @@
 /**
  * Foundations of Python Network Programming, Third Edition, Listing 2-1, for Bun.
  * A UDP server and client on the loopback interface.
+ *
+ *     bun udp_local.ts server
+ *     bun udp_local.ts client
  */
 import { main, print, repr, warn } from "./terminal.ts";
 import { Inbox, isReply, sameAddress, sendTo } from "./udp_helpers.ts";
@@ -24,8 +27,9 @@ export async function server(port: number): Promise<void> {
 export async function client(port: number, promiscuous = false): Promise<void> {
   const inbox = new Inbox();
   const sock = await Bun.udpSocket({ hostname: "0.0.0.0", socket: inbox }); // The system chooses a port.
-  const now = Temporal.Now.plainDateTimeISO().toString({ smallestUnit: "microsecond" });
-  sock.send(`The time is ${now.replace("T", " ")}`, port, LOOPBACK);
+  const time = Temporal.Now.plainDateTimeISO().toString({ smallestUnit: "microsecond" });
+  const text = `The time is ${time.replace("T", " ")}`;
+  sock.send(text, port, LOOPBACK);
   print(`The OS assigned me the address ${repr(sock.address)}`);
   for await (const [data, address] of inbox) {
     const text = data.toString("latin1");

@@ -2,13 +2,16 @@
 /**
  * Foundations of Python Network Programming, Third Edition, Listing 2-2, for Bun.
  * A UDP server that drops requests, and a client that repeats them with a growing delay.
+ *
+ *     bun udp_remote.ts server
+ *     bun udp_remote.ts client 127.0.0.1
  */
 import { Failure, main, print, repr, warn } from "./terminal.ts";
 import { backoff, Inbox, isReply, newRequestId, requestIdOf, resolveHost, sendTo } from "./udp_helpers.ts";
 
 export async function server(hostname: string, port: number, drop = 0.5): Promise<void> {
-  const inbox = new Inbox(); // `interface`, the book's name for the hostname, is reserved here.
-  const sock = await Bun.udpSocket({ hostname, port, socket: inbox });
+  const inbox = new Inbox();
+  const sock = await Bun.udpSocket({ hostname, port, socket: inbox }); // the book's `interface` is a reserved word
   print(`Listening at ${repr(sock.address)}`);
   for await (const [data, address] of inbox) {
     if (Math.random() < drop) {
@@ -28,17 +31,16 @@ export async function client(hostname: string, port: number, withId = false): Pr
   const sock = await Bun.udpSocket({ connect: { hostname, port }, socket: inbox });
   print(`Client socket name is ${repr(sock.address)}`);
   const prefix = withId ? newRequestId() : "";
+  const text = `${prefix}This is another message`;
   let reply: string | undefined;
   for (const delay of backoff()) {
-    sendTo(sock, `${prefix}This is another message`);
+    sendTo(sock, text);
     print(`Waiting up to ${delay} seconds for a reply`);
     for await (const [data] of inbox.within(delay)) {
-      const text = data.toString("latin1");
-      if (text.startsWith(prefix)) {
-        reply = text;
-        break;
-      }
-      warn(`Ignoring ${repr(text)}: it does not repeat the request ID`);
+      reply = data.toString("latin1");
+      if (reply.startsWith(prefix)) break;
+      warn(`Ignoring ${repr(reply)}: it does not repeat the request ID`);
+      reply = undefined;
     }
     if (reply !== undefined) break;
   }
