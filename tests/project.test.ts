@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import lock from "../bun.lock";
 import manifest from "../package.json";
 import { Running, run, serve, useProcesses } from "./scripts.ts";
 
@@ -29,6 +30,17 @@ test("an older Bun is told so", async () => {
 
 test("nothing is needed at run time but Bun", () => {
   expect(Object.keys(manifest)).not.toContain("dependencies");
+});
+
+test("the lock has the tools' binaries for every platform", () => {
+  const platforms = ["darwin", "linux", "win32"].flatMap((os) => [`${os}-arm64`, `${os}-x64`]);
+  const wanted = [
+    ...platforms.map((platform) => `@typescript/typescript-${platform}`),
+    ...[...platforms, "linux-arm64-musl", "linux-x64-musl"].map((one) => `@biomejs/cli-${one}`),
+  ];
+  const locked = Object.keys(lock.packages);
+  expect(wanted.filter((name) => !locked.includes(name))).toEqual([]);
+  expect(wanted).toHaveLength(14);
 });
 
 test("a script works as one binary, away from the project and from Bun", async () => {
