@@ -1,14 +1,18 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Host, type Network, namespaceTest } from "./network.ts";
 import { closedPort, Peer } from "./peers.ts";
+import { noSignals, testUnless } from "./platform.ts";
 import { type Place, run, serve, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const test = useProcesses();
 
-const linux = test.skipIf(process.platform !== "linux");
+const linux = testUnless(
+  noSignals,
+  process.platform === "linux" ? "" : "only Linux tells the MTU of a path",
+);
 
 const found = (mtu: number) => ({
   status: 0,

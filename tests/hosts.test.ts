@@ -1,10 +1,10 @@
 /** What the chapter says of real networks, on hosts of the test's own. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { type Host, type Network, namespaceTest } from "./network.ts";
 import { Peer } from "./peers.ts";
 import { type Running, run, serve, start, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const test = useProcesses();
 
 const DOWN = "I think the server is down\n";
 

@@ -2,7 +2,7 @@
  * Networks for tests: hosts, links between them and addresses, in network namespaces of the test's own. They vanish
  * with the process that holds them, and nothing in them can reach another machine.
  */
-import { test } from "bun:test";
+import { missing, noSignals, testUnless } from "./platform.ts";
 import type { Place } from "./scripts.ts";
 
 /** Why this system lets us make no networks, or `""` where it does. */
@@ -10,7 +10,7 @@ export const forbidden = whyForbidden();
 
 function whyForbidden(): string {
   for (const tool of ["unshare", "nsenter", "ip"]) {
-    if (Bun.which(tool) === null) return `there is no ${tool} here`;
+    if (missing(tool) !== "") return missing(tool);
   }
   const all =
     "ip link set lo up && ip link add veth0 type veth peer name veth1 && ip link add br0 type bridge";
@@ -121,8 +121,7 @@ export class Network implements AsyncDisposable {
 
 /** A test on a network of its own; skipped, with the reason, where the system forbids that. */
 export function namespaceTest(name: string, body: (network: Network) => Promise<void>): void {
-  if (forbidden !== "") console.log(`skipped, ${name}: ${forbidden}`);
-  test.skipIf(forbidden !== "")(name, async () => {
+  testUnless(noSignals, forbidden)(name, async () => {
     await using network = await Network.create();
     await body(network);
   });

@@ -7,7 +7,7 @@ import lock from "../bun.lock";
 import manifest from "../package.json";
 import { Running, run, serve, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const testProcess = useProcesses();
 
 const TOP = join(import.meta.dir, "..");
 
@@ -43,7 +43,7 @@ test("the lock has the tools' binaries for every platform", () => {
   expect(wanted).toHaveLength(14);
 });
 
-test("a script works as one binary, away from the project and from Bun", async () => {
+testProcess("a script works as one binary, away from the project and from Bun", async () => {
   const folder = mkdtempSync(join(tmpdir(), "binary-"));
   const binary = join(folder, "udp_remote");
   const build = ["build", "--compile", join(TOP, "udp_remote.ts"), "--outfile", binary];

@@ -1,6 +1,7 @@
 /** Runs the scripts as a reader does, as processes, and waits for what they print. */
 import { afterEach, setDefaultTimeout } from "bun:test";
 import { join } from "node:path";
+import { noSignals, type Test, testUnless } from "./platform.ts";
 
 const TOP = join(import.meta.dir, "..");
 
@@ -32,7 +33,7 @@ export class Running {
       stdin: "pipe",
       stdout: "pipe",
       stderr: "pipe",
-      detached: true, // leads a process group: a shell ends with all that it has started
+      detached: noSignals === "", // leads a process group: a shell ends with all that it has started
     });
     this.#outputs = Promise.all([this.#collect("out"), this.#collect("err")]);
     running.add(this);
@@ -111,18 +112,19 @@ process.on("SIGINT", () => process.exit(130));
 function killAll(): void {
   for (const { process: leader } of running) {
     try {
-      process.kill(-leader.pid, "SIGKILL");
+      process.kill(noSignals === "" ? -leader.pid : leader.pid, "SIGKILL");
     } catch {
       // It has ended meanwhile.
     }
   }
 }
 
-/** What a test file that runs processes begins with. */
-export function useProcesses(): void {
+/** What a test file that runs processes begins with; returns `test` for those that run until they are told to end. */
+export function useProcesses(): Test {
   // Bun's five seconds are less than some tests need; what each waits for has the limit above.
   setDefaultTimeout(6 * PATIENCE);
   afterEach(stopAll);
+  return testUnless(noSignals);
 }
 
 /** Ends whatever a test left running. */
@@ -156,11 +158,21 @@ export function shell(command: string): Running {
   return new Running(["env", `bun=${process.execPath}`, "sh", "-c", command]);
 }
 
-/** The memory that a process holds, in MiB; `peak` is the most that it has held. */
+/** The memory that a process holds, in MiB; `peak` is the most that it has held, which only Linux tells. */
 export async function memoryOf(pid: number, peak = false): Promise<number> {
-  const status = await Bun.file(`/proc/${pid}/status`).text();
-  return Number(status.match(peak ? /VmHWM:\s+(\d+)/ : /VmRSS:\s+(\d+)/)?.[1]) / 1024;
+  if (process.platform === "linux") {
+    const status = await Bun.file(`/proc/${pid}/status`).text();
+    return Number(status.match(peak ? /VmHWM:\s+(\d+)/ : /VmRSS:\s+(\d+)/)?.[1]) / 1024;
+  }
+  const ps = Bun.spawn(["ps", "-o", "rss=", "-p", String(pid)]);
+  return Number(await ps.stdout.text()) / 1024;
 }
+
+/** Why the memory of a process cannot be read, or `""` where it can. */
+export const noMemory = await memoryOf(process.pid).then(
+  (held) => (held > 0 ? "" : "ps does not tell how much memory a process holds"),
+  (error) => `nothing tells how much memory a process holds: ${error.message}`,
+);
 
 /** Starts a server on a port that the system chooses, and waits until it listens there. */
 export async function serve(command: string, place = here): Promise<Running & { port: number }> {

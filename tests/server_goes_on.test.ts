@@ -1,11 +1,12 @@
 /** Nothing that arrives, and nobody who leaves, ends a server or costs others their replies. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { repr } from "../terminal.ts";
 import { namespaceTest } from "./network.ts";
 import { Actor, Peer } from "./peers.ts";
-import { memoryOf, run, serve, shell, start, useProcesses } from "./scripts.ts";
+import { LARGEST, noSignals, testUnless } from "./platform.ts";
+import { memoryOf, noMemory, run, serve, shell, start, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const test = useProcesses();
 
 const SERVERS = ["udp_local.ts server", "udp_remote.ts server 127.0.0.1 --drop 0"];
 
@@ -58,9 +59,10 @@ describe("a client that has left costs nobody else a reply", () => {
 
 describe("sendTo", () => {
   /** Sends A alone, which goes out at once, and B and C with the end of the turn; returns what was called on the socket. */
-  async function answerThrough(send: string, sendMany: string) {
+  async function answerThrough(send: string, sendMany: string, platform = "linux") {
     const script = `
       import { sendTo } from "./udp_helpers.ts";
+      Object.defineProperty(process, "platform", { value: "${platform}" });
       const calls = [];
       const sock = {
         send(text) { calls.push(text); ${send} },
@@ -73,25 +75,29 @@ describe("sendTo", () => {
   }
   const FAIL = 'throw new Error("not permitted");';
   const report = (why: string) => `Cannot answer ('10.0.0.1', 5): ${why}\n`.repeat(3);
-  const linux = test.skipIf(process.platform !== "linux");
 
-  linux("sends the replies of a turn at once", async () => {
+  test("sends the replies of a turn at once", async () => {
     expect(await answerThrough("return true;", "return 2;")).toEqual({ calls: "A B+C", err: "" });
   });
-  linux("tries again what an earlier client's error has failed", async () => {
+  test("tries again what an earlier client's error has failed", async () => {
     const once = `if (calls.filter((call) => call.startsWith(text)).length < 2) ${FAIL} return true;`;
     const twice = `if (calls.length < 5) ${FAIL} return 2;`;
     expect(await answerThrough(once, twice)).toEqual({ calls: "A A B+C B+C B+C", err: "" });
     expect(await answerThrough("return true;", "return 1;")).toEqual({ calls: "A B+C C", err: "" });
   });
-  linux("reports a reply that can't be sent, for whatever reason", async () => {
+  test("reports a reply that can't be sent, for whatever reason", async () => {
     const calls = "A A A B+C B+C B+C C C C";
     expect(await answerThrough(FAIL, FAIL)).toEqual({ calls, err: report("not permitted") });
+  });
+  test("sends no reply twice where Bun sends many one by one, and fails after some", async () => {
+    for (const platform of ["darwin", "win32"]) {
+      const calls = "A B C";
+      expect(await answerThrough("return true;", FAIL, platform)).toEqual({ calls, err: "" });
+    }
   });
 });
 
 describe("any datagram", () => {
-  const LARGEST = 65_507;
   const random = (below: number) => Math.floor(Math.random() * below);
   const bytes = Buffer.alloc(2 * LARGEST);
   for (let i = 0; i < bytes.length; i += 65_536)
@@ -120,7 +126,8 @@ describe("any datagram", () => {
     return source.subarray(start, start + random((LARGEST + 1) ** (Math.random() ** 2)));
   }
 
-  test.each(SERVERS)("of 100,000 leaves %s as it was", async (command) => {
+  const measured = testUnless(noSignals, noMemory);
+  measured.each(SERVERS)("of 100,000 leaves %s as it was", async (command) => {
     // tr and wc count what may not be in the output.
     const server = shell(
       `{ "$bun" ${command} -p 0 & echo "pid $!" >&2; wait; } | ` +
@@ -142,7 +149,7 @@ describe("any datagram", () => {
     console.log(`${command}: ${before.toFixed()} MiB after 20,000, ${after.toFixed()} after all`);
     expect(after).toBeLessThan(before + 32);
     process.kill(pid, "SIGTERM");
-    await server.line("0");
+    await server.line(/^ *0$/); // BSD's wc pads
   });
 });
 

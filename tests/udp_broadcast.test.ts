@@ -1,9 +1,10 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { namespaceTest } from "./network.ts";
 import { Peer } from "./peers.ts";
+import { noSignals, testUnless } from "./platform.ts";
 import { run, serve, start, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const test = useProcesses();
 
 const quiet = { status: 0, out: "", err: "" };
 
@@ -21,8 +22,10 @@ test("the server prints what comes, and never answers", async () => {
   expect({ err: server.err, received: peer.received }).toEqual({ err: "", received: [] });
 });
 
-// Linux broadcasts on the loopback interface too, to 127.255.255.255.
-test.skipIf(process.platform !== "linux")("a client with an address is silent", async () => {
+const broadcasting =
+  process.platform === "linux" ? "" : "only Linux broadcasts on the loopback interface";
+
+testUnless(noSignals, broadcasting)("a client with an address is silent", async () => {
   const server = await serve("udp_broadcast.ts server 127.255.255.255");
   expect(await run(`udp_broadcast.ts client 127.255.255.255 -p ${server.port}`)).toEqual(quiet);
   await server.line(/^The client at \('127\.0\.0\.1', \d+\) says: 'Broadcast datagram!'$/);

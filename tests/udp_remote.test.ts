@@ -1,8 +1,8 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { closedPort, Peer } from "./peers.ts";
 import { run, serve, start, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const test = useProcesses();
 
 const DELAYS = [0.1, 0.2, 0.4, 0.8, 1.6];
 const MESSAGE = "This is another message";
