@@ -2,6 +2,7 @@
  * Networks for tests: hosts, links between them and addresses, in network namespaces of the test's own. They vanish
  * with the process that holds them, and nothing in them can reach another machine.
  */
+import { existsSync, readFileSync } from "node:fs";
 import { missing, noSignals, testUnless } from "./platform.ts";
 import type { Place } from "./scripts.ts";
 
@@ -15,7 +16,17 @@ function whyForbidden(): string {
   const all =
     "ip link set lo up && ip link add veth0 type veth peer name veth1 && ip link add br0 type bridge";
   const { exitCode, stderr } = Bun.spawnSync(["unshare", "-Urn", "sh", "-c", all]);
-  return exitCode === 0 ? "" : `unshare -Urn sh -c '${all}' fails: ${stderr.toString().trim()}`;
+  if (exitCode === 0) return "";
+  const why = stderr.toString().trim().replaceAll("\n", "; ");
+  return `unshare -Urn sh -c '${all}' fails: ${why}${appArmor()}`;
+}
+
+/** What allows networks where AppArmor does not, as on Ubuntu. */
+function appArmor(): string {
+  const sysctl = "kernel.apparmor_restrict_unprivileged_userns";
+  const file = `/proc/sys/${sysctl.replaceAll(".", "/")}`;
+  const restricted = existsSync(file) && readFileSync(file, "latin1").trim() !== "0";
+  return restricted ? `; AppArmor restricts it, sudo sysctl ${sysctl}=0 allows it` : "";
 }
 
 /** A process that does nothing but hold a namespace, until its input is closed. */

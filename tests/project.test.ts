@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import lock from "../bun.lock";
+import bunfig from "../bunfig.toml";
 import manifest from "../package.json";
 import { Running, run, serve, useProcesses } from "./scripts.ts";
 
@@ -21,7 +22,8 @@ test("an older Bun is told so", async () => {
   const preload = join(tmpdir(), `older-${crypto.randomUUID()}.ts`);
   await Bun.write(preload, "Bun.semver.order = () => -1;");
   const older = { prefix: [], options: ["--preload", preload] };
-  for (const script of ["udp_local.ts client", "big_sender.ts 127.0.0.1"]) {
+  expect(bunfig.test.preload).toEqual(["./tests/preload.ts"]); // which `bun test` begins with
+  for (const script of ["udp_local.ts client", "big_sender.ts 127.0.0.1", "tests/preload.ts"]) {
     const err = `Bun 1.4.5 or later is needed, this is ${Bun.version}\n`;
     expect(await run(script, older)).toEqual({ status: 1, out: "", err });
   }
