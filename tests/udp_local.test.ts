@@ -32,6 +32,7 @@ test("the client's time is this machine's", async () => {
 });
 
 test("the server answers every datagram, the empty and the largest too, and counts bytes", async () => {
+  if (process.platform === "linux") expect(LARGEST).toBe(65_507);
   const server = await serve("udp_local.ts server");
   using peer = await Peer.create();
   for (const text of ["", "x", "it's", "\x1b[2J", "#".repeat(LARGEST)]) {
