@@ -1,5 +1,5 @@
 /** What a reader changes in a listing does what it would do in Python, or says with file and line why not. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect } from "bun:test";
 import {
   cpSync,
   existsSync,
@@ -12,9 +12,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Peer } from "./peers.ts";
+import { noSignals, testUnless } from "./platform.ts";
 import { type Running, run, serve, start, useProcesses } from "./scripts.ts";
 
-useProcesses();
+const test = useProcesses();
 
 const TOP = join(import.meta.dir, "..");
 const folder = mkdtempSync(join(tmpdir(), "changes-"));
@@ -360,9 +361,11 @@ describe("a program of a reader's own", () => {
   });
 });
 
-test("the types are content with bytes, and with what Bun's sockets can do", () => {
-  const tsc = join(TOP, "node_modules/.bin/tsc");
-  if (!existsSync(tsc)) return console.log("skipped, the types of an edit: there is no tsc here");
+const tsc = join(TOP, "node_modules/.bin/tsc");
+const noTypes = existsSync(tsc) ? "" : "there is no tsc here, which `bun install` brings";
+const typesTest = testUnless(noSignals, noTypes);
+
+typesTest("the types are content with bytes, and with what Bun's sockets can do", () => {
   const edit =
     "    sendTo(sock, data, address);\n    sendTo(sock, message, address);\n    sock.setTTL(1);\n";
   const own = mkdtempSync(join(tmpdir(), "types-"));

@@ -1,11 +1,11 @@
 /** What a reader may type, and the line and the status that come of it. */
 import { describe, expect, test as testAnywhere } from "bun:test";
-import { existsSync, rmSync, statSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { forbidden } from "./network.ts";
 import { Peer } from "./peers.ts";
-import { noSignals, testUnless } from "./platform.ts";
+import { noFullDisk, noSignals, testUnless } from "./platform.ts";
 import { type Place, run, serve, shell, start, useProcesses } from "./scripts.ts";
 
 const test = useProcesses();
@@ -214,7 +214,6 @@ describe("the end", () => {
     rmSync(file);
   });
 
-  const noFullDisk = existsSync("/dev/full") ? "" : "there is no /dev/full here";
   testUnless(noSignals, noFullDisk)("a full disk is an error", async () => {
     const server = shell('"$bun" udp_local.ts server -p 0 >/dev/full');
     const { status, err } = await server.end();
