@@ -130,9 +130,17 @@ export class Network implements AsyncDisposable {
   }
 }
 
-/** A test on a network of its own; skipped, with the reason, where the system forbids that. */
-export function namespaceTest(name: string, body: (network: Network) => Promise<void>): void {
-  testUnless(noSignals, forbidden)(name, async () => {
+/** A test on a network of its own; skipped, with the reason, where the system forbids that, or there is another one. */
+export function namespaceTest(
+  name: string,
+  body: (network: Network) => Promise<void>,
+  ...reasons: string[]
+): void {
+  testUnless(
+    noSignals,
+    forbidden,
+    ...reasons,
+  )(name, async () => {
     await using network = await Network.create();
     await body(network);
   });
