@@ -62,3 +62,20 @@ testProcess("a script works as one binary, away from the project and from Bun", 
   });
   rmSync(folder, { recursive: true });
 });
+
+test("a listing begins with its listing and stays near one screen, and imports run down only", async () => {
+  const importsOf = (text: string) => Array.from(text.matchAll(/ from "\.\/(.*)";$/gm), ([, file]) => file);
+  const read = (file: string) => Bun.file(join(TOP, file)).text();
+  expect(importsOf(await read("terminal.ts"))).toEqual([]);
+  expect(importsOf(await read("udp_helpers.ts"))).toEqual(["terminal.ts"]);
+  for (const listing of ["udp_local.ts", "udp_remote.ts", "big_sender.ts", "udp_broadcast.ts"]) {
+    const lines = (await read(listing)).split("\n");
+    expect(importsOf(lines.join("\n"))).toEqual(["terminal.ts", "udp_helpers.ts"]);
+    expect(lines.length).toBeLessThanOrEqual(96); // 95, and the end of the last one
+    if (listing === "big_sender.ts") continue;
+    const server = lines.findIndex((line) => line.startsWith("export async function server("));
+    expect(server).toBeGreaterThan(0);
+    expect(server).toBeLessThan(20);
+    expect(lines.findIndex((line) => line.startsWith("export async function client("))).toBeGreaterThan(server);
+  }
+});
