@@ -28,10 +28,7 @@ const SERVERS: Record<string, string> = {
 const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 /** Starts a server that writes its lines into a file, as `>` does. */
-async function startInto(
-  file: string,
-  command: string,
-): Promise<{ server: Running; port: number }> {
+async function startInto(file: string, command: string): Promise<{ server: Running; port: number }> {
   const server = shell(`exec ${command} >'${file}'`);
   for (;;) {
     const text = (await Bun.file(file).exists()) ? await Bun.file(file).text() : "";

@@ -9,10 +9,7 @@ import { type Place, run, serve, useProcesses } from "./scripts.ts";
 
 const test = useProcesses();
 
-const linux = testUnless(
-  noSignals,
-  process.platform === "linux" ? "" : "only Linux tells the MTU of a path",
-);
+const linux = testUnless(noSignals, process.platform === "linux" ? "" : "only Linux tells the MTU of a path");
 
 const found = (mtu: number) => ({
   status: 0,

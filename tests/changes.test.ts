@@ -1,14 +1,6 @@
 /** What a reader changes in a listing does what it would do in Python, or says with file and line why not. */
 import { afterAll, describe, expect } from "bun:test";
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Peer } from "./peers.ts";
@@ -59,8 +51,7 @@ function askAtOnce(peer: Peer, server: Running & { port: number }, texts: string
 }
 
 describe.each(SERVERS)("%s", (script, options) => {
-  const serveChanged = (...edits: [string, string][]) =>
-    serve(`${changed(script, ...edits)} ${options}`);
+  const serveChanged = (...edits: [string, string][]) => serve(`${changed(script, ...edits)} ${options}`);
 
   for (const [how, wait] of [
     ["the server sleeps", "    await Bun.sleep(200);\n"],
@@ -105,8 +96,7 @@ describe.each(SERVERS)("%s", (script, options) => {
       const { status, out, err } = await server.end();
       expect({ status, err }).toEqual({ status: 0, err: "" });
       expect(out).toEndWith(" says 'bb'\n");
-      if (together)
-        for (const text of ["a", "bb"]) expect((await peer.receive()).text).toBe(replyTo(text));
+      if (together) for (const text of ["a", "bb"]) expect((await peer.receive()).text).toBe(replyTo(text));
       expect(peer.received).toEqual([]);
     }
   });
@@ -131,10 +121,7 @@ describe.each(SERVERS)("%s", (script, options) => {
   }
 
   test("a timer closes its socket: it ends", async () => {
-    const server = await serveChanged([
-      "  for await (",
-      "  setTimeout(() => sock.close(), 100);\n  for await (",
-    ]);
+    const server = await serveChanged(["  for await (", "  setTimeout(() => sock.close(), 100);\n  for await ("]);
     expect(await server.end()).toMatchObject({ status: 0, err: "" });
   });
 
@@ -150,10 +137,7 @@ describe.each(SERVERS)("%s", (script, options) => {
   });
 
   test("it prints bytes, and several values", async () => {
-    const server = await serveChanged([
-      SEND,
-      '    print(data);\n    print("so", 1, [2], { three: 3 });\n',
-    ]);
+    const server = await serveChanged([SEND, '    print(data);\n    print("so", 1, [2], { three: 3 });\n']);
     using peer = await Peer.create();
     peer.send("hi", server.port);
     await server.line("<Buffer 68 69>");
@@ -366,11 +350,9 @@ const noTypes = existsSync(tsc) ? "" : "there is no tsc here, which `bun install
 const typesTest = testUnless(noSignals, noTypes);
 
 typesTest("the types are content with bytes, and with what Bun's sockets can do", () => {
-  const edit =
-    "    sendTo(sock, data, address);\n    sendTo(sock, message, address);\n    sock.setTTL(1);\n";
+  const edit = "    sendTo(sock, data, address);\n    sendTo(sock, message, address);\n    sock.setTTL(1);\n";
   const own = mkdtempSync(join(tmpdir(), "types-"));
-  for (const file of ["terminal.ts", "udp_helpers.ts", "tsconfig.json"])
-    cpSync(join(TOP, file), join(own, file));
+  for (const file of ["terminal.ts", "udp_helpers.ts", "tsconfig.json"]) cpSync(join(TOP, file), join(own, file));
   cpSync(changed("udp_local.ts", [SEND, edit]), join(own, "udp_local.ts"));
   symlinkSync(join(TOP, "node_modules"), join(own, "node_modules"));
   const { exitCode, stdout } = Bun.spawnSync([tsc, "--noEmit"], { cwd: own });

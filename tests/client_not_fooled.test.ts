@@ -32,8 +32,7 @@ function expectBackoff(points: number[]): void {
   });
 }
 
-const portOf = async (client: Running) =>
-  Number((await client.line(/^(?:Client socket|The OS).* (\d+)\)$/))[1]);
+const portOf = async (client: Running) => Number((await client.line(/^(?:Client socket|The OS).* (\d+)\)$/))[1]);
 
 describe("the sender check of udp_local client", () => {
   test("refuses forgeries from other ports and other addresses, and takes the true reply", async () => {
@@ -63,9 +62,7 @@ describe("the sender check of udp_local client", () => {
     expect(reports()).toBeGreaterThanOrEqual(FORGERIES);
     for (const { socket } of forgers) {
       const sender = repr(socket.address);
-      expect(client.err).toContain(
-        `Ignoring 'Your data was 38 bytes long' from ${sender}: that is not the server\n`,
-      );
+      expect(client.err).toContain(`Ignoring 'Your data was 38 bytes long' from ${sender}: that is not the server\n`);
     }
   });
 
@@ -131,10 +128,7 @@ describe("forged with the server's own address and port,", () => {
   ];
 
   namespaceTest("a datagram without the request ID is refused", async (net) => {
-    const { client, points, id, forge, reply } = await attack(
-      await net.host("host"),
-      " --request-id",
-    );
+    const { client, points, id, forge, reply } = await attack(await net.host("host"), " --request-id");
     await forge(forgeries(id), FORGERIES, 1);
     expect(client.out).not.toContain("The server says");
     await client.line("Waiting up to 0.8 seconds for a reply");
@@ -163,10 +157,7 @@ describe("forged with the server's own address and port,", () => {
   });
 
   namespaceTest("all at once neither", async (net) => {
-    const { client, points, id, forge, reply } = await attack(
-      await net.host("host"),
-      " --request-id",
-    );
+    const { client, points, id, forge, reply } = await attack(await net.host("host"), " --request-id");
     await forge(forgeries(id), FORGERIES);
     await client.line("Waiting up to 0.8 seconds for a reply");
     await reply(`${id}the true reply`);
@@ -188,9 +179,7 @@ describe("forged with the server's own address and port,", () => {
     const second = start(`udp_remote.ts client -p ${server.address.port} --request-id`, host);
     const request = await server.receive();
     expect(request.port).toBe(port);
-    const [late, right] = [text, request.text].map(
-      (one) => `${one.slice(0, 19)}Your data was 42 bytes long`,
-    );
+    const [late, right] = [text, request.text].map((one) => `${one.slice(0, 19)}Your data was 42 bytes long`);
     await server.send({ texts: [late ?? "", right ?? ""], to: request });
     const { status, out, err } = await second.end();
     expect({ status, err }).toEqual({

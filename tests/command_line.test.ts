@@ -103,8 +103,7 @@ describe("what fails is one line and status 1:", () => {
       expect({ status, out }).toEqual({ status: 1, out: "" });
       expect(err).toMatch(/^Unknown host 'a\.\.b': .*\n$/);
     }
-    const line =
-      "'::1' looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1";
+    const line = "'::1' looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1";
     await fails("udp_remote.ts client ::1", line);
     await fails("udp_broadcast.ts server ::1", line);
   });

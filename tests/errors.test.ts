@@ -14,11 +14,7 @@ const failed = (err: string) => ({ status: 1, out: "", err: `${err}\n` });
 
 /** alice with bob in 192.168.5.0/24 and with carol in 172.16.32.0/20. */
 async function threeHosts(net: Network): Promise<[Host, Host, Host]> {
-  const [alice, bob, carol] = [
-    await net.host("alice"),
-    await net.host("bob"),
-    await net.host("carol"),
-  ];
+  const [alice, bob, carol] = [await net.host("alice"), await net.host("bob"), await net.host("carol")];
   net.link(
     { host: alice, name: "eth0", address: "192.168.5.10/24" },
     { host: bob, name: "eth0", address: "192.168.5.11/24" },
@@ -56,32 +52,26 @@ describe("broadcast to each subnet", () => {
     expect(server.out).toBe("Listening for datagrams at ('0.0.0.0', 1060)\n");
   });
 
-  namespaceTest(
-    "names no interface where two are in one subnet, and quotes a strange name",
-    async (net) => {
-      const [alice, bob] = await threeHosts(net);
-      net.link(
-        { host: alice, name: "eth2", address: "192.168.5.20/24" },
-        { host: bob, name: "eth2", address: "192.168.6.1/24" },
-      );
-      alice.sh(`ip link set eth1 down; ip link set eth1 name "$(printf 'a\\033[2Jb')"`);
-      alice.sh(`ip link set "$(printf 'a\\033[2Jb')" up`);
-      const { status, out, err } = await run("udp_broadcast.ts client", alice);
-      expect({ status, err }).toEqual({ status: 0, err: "" });
-      expect(out.split("\n").sort()).toEqual([
-        "",
-        "'a\\x1b[2Jb': network 172.16.32.0/20, broadcast address 172.16.47.255",
-        "network 192.168.5.0/24, broadcast address 192.168.5.255",
-      ]);
-    },
-  );
+  namespaceTest("names no interface where two are in one subnet, and quotes a strange name", async (net) => {
+    const [alice, bob] = await threeHosts(net);
+    net.link(
+      { host: alice, name: "eth2", address: "192.168.5.20/24" },
+      { host: bob, name: "eth2", address: "192.168.6.1/24" },
+    );
+    alice.sh(`ip link set eth1 down; ip link set eth1 name "$(printf 'a\\033[2Jb')"`);
+    alice.sh(`ip link set "$(printf 'a\\033[2Jb')" up`);
+    const { status, out, err } = await run("udp_broadcast.ts client", alice);
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    expect(out.split("\n").sort()).toEqual([
+      "",
+      "'a\\x1b[2Jb': network 172.16.32.0/20, broadcast address 172.16.47.255",
+      "network 192.168.5.0/24, broadcast address 192.168.5.255",
+    ]);
+  });
 
   namespaceTest("is sent though nobody reads what is printed", async (net) => {
     const [alice, bob, carol] = await threeHosts(net);
-    const servers = [
-      start("udp_broadcast.ts server", bob),
-      start("udp_broadcast.ts server", carol),
-    ];
+    const servers = [start("udp_broadcast.ts server", bob), start("udp_broadcast.ts server", carol)];
     for (const one of servers) await one.line(/^Listening/);
     const client = `"$bun" udp_broadcast.ts client; echo "status $?" >&2`;
     const { err } = await new Running([
@@ -118,20 +108,12 @@ describe("text from the command line is escaped, in one line:", () => {
     [["client", "--a. b"], 2, "Unknown option '--a. b': see --help"],
     [["client", "--it's"], 2, `Unknown option "--it's": see --help`],
     [["client", "-\x1b"], 2, "Unknown option '-\\x1b': see --help"],
-    [
-      ["client", "--request-id=\x1b"],
-      2,
-      "Option '--request-id' does not take an argument: see --help",
-    ],
+    [["client", "--request-id=\x1b"], 2, "Option '--request-id' does not take an argument: see --help"],
     [["\x1b\n"], 2, "unknown role '\\x1b\\n': choose server or client"],
     [["client", "a", "\x1b\n"], 2, "unexpected argument '\\x1b\\n'"],
     [["client", "-p", "\x1b\n"], 2, "-p takes a whole number from 1 to 65535, not '\\x1b\\n'"],
     [["server", "--drop", "\n"], 2, "--drop takes a number from 0 to 1, not '\\n'"],
-    [
-      ["client", "é:1"],
-      1,
-      "'\\xe9:1' is more than a host: give its name or IPv4 address alone, and the port with -p",
-    ],
+    [["client", "é:1"], 1, "'\\xe9:1' is more than a host: give its name or IPv4 address alone, and the port with -p"],
   ];
   for (const [words, status, line] of cases) {
     test(JSON.stringify(words), async () => {
@@ -210,9 +192,7 @@ describe("an error is blamed on what it is:", () => {
       for (const script of ["udp_remote.ts client", "big_sender.ts", "udp_broadcast.ts client"]) {
         const { status, out, err } = await run(`${script} ${address}`, host);
         expect({ status, out }).toEqual({ status: 1, out: "" });
-        expect(err.replace(/send\n$/, "connect\n").replace("no route to", "no route to")).toBe(
-          `${line}\n`,
-        );
+        expect(err.replace(/send\n$/, "connect\n").replace("no route to", "no route to")).toBe(`${line}\n`);
       }
     }
   });
@@ -242,19 +222,9 @@ describe("an error is blamed on what it is:", () => {
   test("what other systems refuse", async () => {
     const at = "('127.0.0.1', 1060)";
     const cases: [code: string, syscall: string, command: string, line: string][] = [
-      [
-        "EACCES",
-        "bind",
-        "udp_local.ts server",
-        `Permission denied to listen at ${at}: choose another port with -p`,
-      ],
+      ["EACCES", "bind", "udp_local.ts server", `Permission denied to listen at ${at}: choose another port with -p`],
       ["EINVAL", "bind", "udp_local.ts server", `Cannot listen at ${at}: EINVAL: refused, bind`],
-      [
-        "EADDRNOTAVAIL",
-        "send",
-        "udp_local.ts client",
-        `Cannot send to ${at}: EADDRNOTAVAIL: refused, send`,
-      ],
+      ["EADDRNOTAVAIL", "send", "udp_local.ts client", `Cannot send to ${at}: EADDRNOTAVAIL: refused, send`],
       [
         "EACCES",
         "send",
@@ -284,59 +254,51 @@ describe("an error is blamed on what it is:", () => {
   });
 });
 
-namespaceTest(
-  "a route that prohibits ends a client that waits, a pulled cable does not",
-  async (net) => {
-    const [alice, bob] = await threeHosts(net);
-    const silent = start("udp_broadcast.ts server", bob);
-    await silent.line(/^Listening/);
-    const client = start("udp_remote.ts client 192.168.5.11", alice);
-    await client.line(/^Waiting up to 0\.1/);
-    alice.ip("rule add to 192.168.5.11 prohibit");
-    const { status, err } = await client.end();
-    expect(status).toBe(1);
-    expect(err).toMatch(
-      /^Permission denied to send to \('192\.168\.5\.11', 1060\): .*prohibits it\n$/,
-    );
-  },
-);
+namespaceTest("a route that prohibits ends a client that waits, a pulled cable does not", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  const silent = start("udp_broadcast.ts server", bob);
+  await silent.line(/^Listening/);
+  const client = start("udp_remote.ts client 192.168.5.11", alice);
+  await client.line(/^Waiting up to 0\.1/);
+  alice.ip("rule add to 192.168.5.11 prohibit");
+  const { status, err } = await client.end();
+  expect(status).toBe(1);
+  expect(err).toMatch(/^Permission denied to send to \('192\.168\.5\.11', 1060\): .*prohibits it\n$/);
+});
 
-namespaceTest(
-  "replies to neighbours that are switched off hold up nobody for good",
-  async (net) => {
-    const [alice, bob] = await threeHosts(net);
-    for (const [asked, dropped] of [
-      [400, false],
-      [900, true],
-    ] as const) {
-      const server = await serve("udp_local.ts server", bob);
-      server.kill("SIGTERM");
-      await server.end();
-      const remote = await serve("udp_remote.ts server --drop 0", bob);
-      const to = { address: "192.168.5.11", port: remote.port };
-      const actor = await Actor.create(alice);
-      for (let i = 0; i < asked; i += 50) {
-        for (let j = i; j < i + 50; j++) {
-          const from = { address: `192.168.5.${20 + (j % 200)}`, port: 1000 + j };
-          await actor.send({ texts: [`gone ${j}`], to, from });
-        }
-        await remote.until("lines", () => remote.out.includes(`'gone ${i + 49}'`));
+namespaceTest("replies to neighbours that are switched off hold up nobody for good", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  for (const [asked, dropped] of [
+    [400, false],
+    [900, true],
+  ] as const) {
+    const server = await serve("udp_local.ts server", bob);
+    server.kill("SIGTERM");
+    await server.end();
+    const remote = await serve("udp_remote.ts server --drop 0", bob);
+    const to = { address: "192.168.5.11", port: remote.port };
+    const actor = await Actor.create(alice);
+    for (let i = 0; i < asked; i += 50) {
+      for (let j = i; j < i + 50; j++) {
+        const from = { address: `192.168.5.${20 + (j % 200)}`, port: 1000 + j };
+        await actor.send({ texts: [`gone ${j}`], to, from });
       }
-      const begin = performance.now();
-      const client = await run(`udp_remote.ts client 192.168.5.11 -p ${remote.port}`, alice);
-      if (dropped) {
-        await remote.until("report", () => remote.err.includes("Dropped"));
-        expect(remote.err).toMatch(/^Dropped \d+ replies: there was no room in the send buffer\n$/);
-      } else {
-        expect(client).toMatchObject({ status: 0, err: "" });
-        expect(performance.now() - begin).toBeLessThan(5000);
-        expect(remote.err).toBe("");
-      }
-      remote.kill("SIGTERM");
-      await remote.end();
+      await remote.until("lines", () => remote.out.includes(`'gone ${i + 49}'`));
     }
-  },
-);
+    const begin = performance.now();
+    const client = await run(`udp_remote.ts client 192.168.5.11 -p ${remote.port}`, alice);
+    if (dropped) {
+      await remote.until("report", () => remote.err.includes("Dropped"));
+      expect(remote.err).toMatch(/^Dropped \d+ replies: there was no room in the send buffer\n$/);
+    } else {
+      expect(client).toMatchObject({ status: 0, err: "" });
+      expect(performance.now() - begin).toBeLessThan(5000);
+      expect(remote.err).toBe("");
+    }
+    remote.kill("SIGTERM");
+    await remote.end();
+  }
+});
 
 describe("the same lines come from", () => {
   const folder = mkdtempSync(join(tmpdir(), "binary-"));
@@ -357,16 +319,7 @@ describe("the same lines come from", () => {
     expect((await of("peer")).status).toBe(2);
     expect((await of(`client -p ${await closedPort()}`)).status).toBe(1);
     expect((await of("client localhost:1060")).status).toBe(1);
-    const server = new Running([
-      ...env,
-      ...command,
-      "server",
-      "127.0.0.1",
-      "--drop",
-      "0",
-      "-p",
-      "0",
-    ]);
+    const server = new Running([...env, ...command, "server", "127.0.0.1", "--drop", "0", "-p", "0"]);
     const [, port] = await server.line(/^Listening at \('127\.0\.0\.1', (\d+)\)$/);
     expect((await of(`client -p ${port}`)).status).toBe(0);
     server.kill("SIGINT");

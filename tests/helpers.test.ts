@@ -1,14 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { repr } from "../terminal.ts";
-import {
-  backoff,
-  isReply,
-  newRequestId,
-  requestIdOf,
-  resolveHost,
-  sameAddress,
-  subnetOf,
-} from "../udp_helpers.ts";
+import { backoff, isReply, newRequestId, requestIdOf, resolveHost, sameAddress, subnetOf } from "../udp_helpers.ts";
 
 describe("backoff", () => {
   test("is the book's by default", () => {
@@ -26,9 +18,7 @@ describe("backoff", () => {
   });
   test("refuses delays that do not grow, and to give none", () => {
     expect(() => [...backoff({ first: 0 })]).toThrow(RangeError);
-    expect(() => [...backoff({ first: 3 })]).toThrow(
-      "backoff needs 0 < first <= limit and factor >= 1",
-    );
+    expect(() => [...backoff({ first: 3 })]).toThrow("backoff needs 0 < first <= limit and factor >= 1");
     expect(() => [...backoff({ factor: 0.5 })]).toThrow(RangeError);
     expect(() => [...backoff({ first: Number.NaN })]).toThrow(RangeError);
   });
@@ -87,13 +77,7 @@ describe("request IDs", () => {
     const id = newRequestId();
     expect(requestIdOf(`${id}text`)).toBe(id);
     expect(requestIdOf(id)).toBe(id);
-    for (const text of [
-      "text",
-      "",
-      ` ${id}text`,
-      id.replace(/.\]/, "]"),
-      id.toUpperCase().trim(),
-    ]) {
+    for (const text of ["text", "", ` ${id}text`, id.replace(/.\]/, "]"), id.toUpperCase().trim()]) {
       expect(requestIdOf(text)).toBe("");
     }
   });
@@ -102,12 +86,7 @@ describe("request IDs", () => {
 test("isReply knows what the servers answer, with an ID and without", () => {
   expect(isReply("Your data was 38 bytes long")).toBe(true);
   expect(isReply(`${newRequestId()}Your data was 0 bytes long`)).toBe(true);
-  for (const text of [
-    "",
-    "This is another message",
-    "Your data was 38 bytes long!",
-    "Your data was",
-  ]) {
+  for (const text of ["", "This is another message", "Your data was 38 bytes long!", "Your data was"]) {
     expect(isReply(text)).toBe(false);
   }
 });

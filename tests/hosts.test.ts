@@ -25,10 +25,7 @@ describe("two machines", () => {
       const server = await serve(`udp_remote.ts server${where} --drop 0`, bob);
       const listening = where.trim() || "0.0.0.0";
       expect(server.out).toBe(`Listening at ('${listening}', ${server.port})\n`);
-      const { status, out } = await run(
-        `udp_remote.ts client 192.168.5.11 -p ${server.port}`,
-        alice,
-      );
+      const { status, out } = await run(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice);
       expect(status).toBe(0);
       const [, port] = out.match(/^Client socket name is \('192\.168\.5\.10', (\d+)\)\n/) ?? [];
       await server.line(`The client at ('192.168.5.10', ${port}) says 'This is another message'`);
@@ -239,15 +236,10 @@ describe("a bad line", () => {
 namespaceTest("a broadcast reaches its subnet and port, and nobody else", async (net) => {
   const names = ["alice", "bob", "carol", "dave"];
   const hosts = await Promise.all(names.map((name) => net.host(name)));
-  await net.subnet(
-    hosts.map((host, i) => ({ host, name: "eth0", address: `192.168.5.${i + 1}/24` })),
-  );
+  await net.subnet(hosts.map((host, i) => ({ host, name: "eth0", address: `192.168.5.${i + 1}/24` })));
   const [alice, bob, carol, dave] = hosts as [Host, Host, Host, Host];
   const erin = await net.host("erin");
-  net.link(
-    { host: dave, name: "eth1", address: "10.0.0.1/24" },
-    { host: erin, name: "eth0", address: "10.0.0.2/24" },
-  );
+  net.link({ host: dave, name: "eth1", address: "10.0.0.1/24" }, { host: erin, name: "eth0", address: "10.0.0.2/24" });
   const listening = "Listening for datagrams at ('0.0.0.0', 1060)";
   const servers = [bob, carol, dave, erin].map((host) => start("udp_broadcast.ts server", host));
   for (const server of servers) await server.line(listening);

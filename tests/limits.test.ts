@@ -102,36 +102,29 @@ test("100 datagrams of a stranger while nobody reads stderr cost the client no t
   expect(out).toContain(`The server ('127.0.0.1', ${server.port}) replied 'the true reply'\n`);
 });
 
-namespaceTest(
-  "Ctrl-C ends every script within 0.1 s under a flood, also as process 1",
-  async (net) => {
-    const host = await net.host("host");
-    for (const init of [false, true]) {
-      for (const command of ["udp_local.ts server", "udp_remote.ts server 127.0.0.1 --drop 0"]) {
-        const place = init
-          ? { prefix: [...host.prefix, "unshare", "-p", "--fork", "--kill-child"] }
-          : host;
-        const server = await serve(command, place);
-        const actors = [await Actor.create(host), await Actor.create(host)];
-        const to = { address: "127.0.0.1", port: server.port };
-        const floods = actors.map((actor) =>
-          actor.send({ texts: ["x".repeat(100)], to, count: 300_000 }),
-        );
-        await server.until("flood", () => server.out.length > 100_000);
-        const group = server.process.pid;
-        const begin = performance.now();
-        process.kill(-group, "SIGINT"); // as a terminal does, to all in the foreground
-        await server.process.exited;
-        const taken = performance.now() - begin;
-        for (const actor of actors) actor.process.kill("SIGKILL");
-        await Promise.allSettled(floods.map((one) => Promise.race([one, Bun.sleep(10)])));
-        const { status } = await server.end();
-        expect({ init, command, status }).toEqual({ init, command, status: 130 });
-        expect(taken).toBeLessThan(300);
-      }
+namespaceTest("Ctrl-C ends every script within 0.1 s under a flood, also as process 1", async (net) => {
+  const host = await net.host("host");
+  for (const init of [false, true]) {
+    for (const command of ["udp_local.ts server", "udp_remote.ts server 127.0.0.1 --drop 0"]) {
+      const place = init ? { prefix: [...host.prefix, "unshare", "-p", "--fork", "--kill-child"] } : host;
+      const server = await serve(command, place);
+      const actors = [await Actor.create(host), await Actor.create(host)];
+      const to = { address: "127.0.0.1", port: server.port };
+      const floods = actors.map((actor) => actor.send({ texts: ["x".repeat(100)], to, count: 300_000 }));
+      await server.until("flood", () => server.out.length > 100_000);
+      const group = server.process.pid;
+      const begin = performance.now();
+      process.kill(-group, "SIGINT"); // as a terminal does, to all in the foreground
+      await server.process.exited;
+      const taken = performance.now() - begin;
+      for (const actor of actors) actor.process.kill("SIGKILL");
+      await Promise.allSettled(floods.map((one) => Promise.race([one, Bun.sleep(10)])));
+      const { status } = await server.end();
+      expect({ init, command, status }).toEqual({ init, command, status: 130 });
+      expect(taken).toBeLessThan(300);
     }
-  },
-);
+  }
+});
 
 test("a stopped terminal (Ctrl-S) stops a server; Ctrl-Q, Ctrl-C and SIGTERM do what they do", async () => {
   for (const end of ["\x03", "SIGINT", "SIGTERM"] as const) {
@@ -192,11 +185,7 @@ describe("both outputs in one pipe, read slowly", () => {
         const line = `out ${i} ${"x".repeat(i % 100)}`.trim();
         return i % 3 === 0 ? [line, `err ${i}`] : [line];
       });
-      expect(out.split("\n").map((line) => line.trim())).toEqual([
-        ...expected.flat(),
-        "the end",
-        "",
-      ]);
+      expect(out.split("\n").map((line) => line.trim())).toEqual([...expected.flat(), "the end", ""]);
       expect(err).toBe("");
     });
   }
@@ -246,16 +235,13 @@ test("an idle server takes no CPU time", async () => {
   expect(milliseconds).toBeLessThan(300); // what its start takes
 });
 
-testUnless(noSignals, noFullDisk)(
-  "a full disk is said once, also where it fills up later",
-  async () => {
-    const server = shell('"$bun" udp_local.ts server -p 0 >/dev/full');
-    expect(await server.end()).toMatchObject({
-      status: 1,
-      err: expect.stringMatching(/^Cannot write the output: ENOSPC.*\n$/),
-    });
-    const help = await shell('"$bun" udp_local.ts --help >/dev/full').end();
-    expect(help).toMatchObject({ status: 1, err: expect.stringMatching(/^Cannot write.*\n$/) });
-    expect((await run("udp_local.ts --help")).status).toBe(0);
-  },
-);
+testUnless(noSignals, noFullDisk)("a full disk is said once, also where it fills up later", async () => {
+  const server = shell('"$bun" udp_local.ts server -p 0 >/dev/full');
+  expect(await server.end()).toMatchObject({
+    status: 1,
+    err: expect.stringMatching(/^Cannot write the output: ENOSPC.*\n$/),
+  });
+  const help = await shell('"$bun" udp_local.ts --help >/dev/full').end();
+  expect(help).toMatchObject({ status: 1, err: expect.stringMatching(/^Cannot write.*\n$/) });
+  expect((await run("udp_local.ts --help")).status).toBe(0);
+});

@@ -13,8 +13,7 @@ function whyForbidden(): string {
   for (const tool of ["unshare", "nsenter", "ip"]) {
     if (missing(tool) !== "") return missing(tool);
   }
-  const all =
-    "ip link set lo up && ip link add veth0 type veth peer name veth1 && ip link add br0 type bridge";
+  const all = "ip link set lo up && ip link add veth0 type veth peer name veth1 && ip link add br0 type bridge";
   const { exitCode, stderr } = Bun.spawnSync(["unshare", "-Urn", "sh", "-c", all]);
   if (exitCode === 0) return "";
   const why = stderr.toString().trim().replaceAll("\n", "; ");
@@ -100,9 +99,7 @@ export class Network implements AsyncDisposable {
 
   /** Lays a cable between two hosts, each end with its interface, address and MTU. */
   link(a: End, b: End, { mtu = 1500 } = {}): void {
-    a.host.ip(
-      `link add ${a.name} mtu ${mtu} type veth peer name ${b.name} mtu ${mtu} netns ${b.host.pid}`,
-    );
+    a.host.ip(`link add ${a.name} mtu ${mtu} type veth peer name ${b.name} mtu ${mtu} netns ${b.host.pid}`);
     for (const { host, name, address } of [a, b]) {
       if (address !== undefined) host.ip(`addr add ${address} brd + dev ${name}`);
       host.ip(`link set ${name} up`);
@@ -131,11 +128,7 @@ export class Network implements AsyncDisposable {
 }
 
 /** A test on a network of its own; skipped, with the reason, where the system forbids that, or there is another one. */
-export function namespaceTest(
-  name: string,
-  body: (network: Network) => Promise<void>,
-  ...reasons: string[]
-): void {
+export function namespaceTest(name: string, body: (network: Network) => Promise<void>, ...reasons: string[]): void {
   testUnless(
     noSignals,
     forbidden,

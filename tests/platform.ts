@@ -8,8 +8,7 @@ import { existsSync } from "node:fs";
 const skipped = new Map<string, number>();
 
 /** Bun's `test`, as far as the tests here use it. */
-export type Test = ((name: string, body: () => void | Promise<void>) => void) &
-  Pick<typeof test, "each">;
+export type Test = ((name: string, body: () => void | Promise<void>) => void) & Pick<typeof test, "each">;
 
 /** A `test` for what needs more than Bun: skipped, and the first reason printed, where there is one against it. */
 export function testUnless(...reasons: string[]): Test {

@@ -73,12 +73,7 @@ class Terminal {
   #done = 0;
 
   constructor(host: Host, folder: string) {
-    this.#shell = new Running([
-      ...host.prefix,
-      "env",
-      `PATH=${folder}/bin:${process.env.PATH}`,
-      "bash",
-    ]);
+    this.#shell = new Running([...host.prefix, "env", `PATH=${folder}/bin:${process.env.PATH}`, "bash"]);
     this.#type(`exec 2>&1; cd '${folder}'`);
   }
 
@@ -99,9 +94,7 @@ class Terminal {
     if (stays && !command.endsWith("&")) this.#type(command);
     else this.#type(`${command}\necho "done ${++this.#done}"`);
     await this.#shell.until(`end of ${command}`, () =>
-      stays && lines.length > 0
-        ? this.lines.length > before
-        : this.#shell.out.includes(`done ${this.#done}\n`),
+      stays && lines.length > 0 ? this.lines.length > before : this.#shell.out.includes(`done ${this.#done}\n`),
     );
   }
 
@@ -140,8 +133,7 @@ async function networkOf(net: Network): Promise<Record<string, Host>> {
 /** Plays a section in terminals of its own; returns what is printed and what appeared, alike where they agree. */
 async function play(blocks: Block[], hosts: Record<string, Host>, patience: number) {
   const folder = mkdtempSync(join(tmpdir(), "readme-"));
-  for (const script of new Bun.Glob("*.ts").scanSync(TOP))
-    cpSync(join(TOP, script), join(folder, script));
+  for (const script of new Bun.Glob("*.ts").scanSync(TOP)) cpSync(join(TOP, script), join(folder, script));
   mkdirSync(join(folder, "bin"));
   symlinkSync(process.execPath, join(folder, "bin/bun"));
   const terminals = new Map<string, Terminal>();
@@ -196,8 +188,7 @@ describe("the README", () => {
 
   test("has a console block for every experiment", () => {
     expect(sections.length).toBeGreaterThanOrEqual(14);
-    const experiments =
-      README.split(/^## /m).find((part) => part.startsWith("Experiments\n")) ?? "";
+    const experiments = README.split(/^## /m).find((part) => part.startsWith("Experiments\n")) ?? "";
     for (const experiment of experiments.split(/^### /m).slice(1)) {
       expect(experiment).toContain("```console");
     }

@@ -82,8 +82,7 @@ export class Running {
         if (end < 0) return undefined;
         const line = this.out.slice(this.#read, end);
         this.#read = end + 1;
-        const match =
-          typeof pattern === "string" ? line === pattern && [line] : line.match(pattern);
+        const match = typeof pattern === "string" ? line === pattern && [line] : line.match(pattern);
         if (match) return match;
       }
     });

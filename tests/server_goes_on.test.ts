@@ -29,9 +29,7 @@ describe("a client that has left costs nobody else a reply", () => {
           leaving.close();
         }
         const text = `request ${i}`;
-        expect(await ask(healthy, server.port, text)).toBe(
-          `Your data was ${text.length} bytes long`,
-        );
+        expect(await ask(healthy, server.port, text)).toBe(`Your data was ${text.length} bytes long`);
         answered++;
       }
       expect({ answered, err: server.err }).toEqual({ answered: 1000, err: "" });
@@ -100,22 +98,9 @@ describe("sendTo", () => {
 describe("any datagram", () => {
   const random = (below: number) => Math.floor(Math.random() * below);
   const bytes = Buffer.alloc(2 * LARGEST);
-  for (let i = 0; i < bytes.length; i += 65_536)
-    crypto.getRandomValues(bytes.subarray(i, i + 65_536));
+  for (let i = 0; i < bytes.length; i += 65_536) crypto.getRandomValues(bytes.subarray(i, i + 65_536));
   // What a terminal or a parser may stumble over.
-  const nasty = [
-    "\x1b[2J",
-    "\x1b]0;title\x07",
-    "\r",
-    "\n",
-    "\0",
-    "\x7f",
-    "'",
-    '"',
-    "\\",
-    "'\"",
-    "x",
-  ];
+  const nasty = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\n", "\0", "\x7f", "'", '"', "\\", "'\"", "x"];
   const text = Array.from({ length: 2 * LARGEST }, () => nasty[random(nasty.length)]).join("");
   const sources = [bytes, bytes.map((byte) => byte & 127), Buffer.from(text, "latin1")];
 
@@ -279,9 +264,7 @@ describe("a slow or absent reader", () => {
   test("ends the server when it goes", async () => {
     // As `head -3` does, which prints nothing before it ends where its output is no terminal.
     const head = '{ for i in 1 2 3; do read -r line; echo "$line"; done; }';
-    const both = shell(
-      `{ "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0; echo "status $?" >&2; } | ${head}`,
-    );
+    const both = shell(`{ "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0; echo "status $?" >&2; } | ${head}`);
     const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
     using peer = await Peer.create();
     for (let i = 0; i < 2; i++) await ask(peer, Number(port));

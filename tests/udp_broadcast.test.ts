@@ -22,8 +22,7 @@ test("the server prints what comes, and never answers", async () => {
   expect({ err: server.err, received: peer.received }).toEqual({ err: "", received: [] });
 });
 
-const broadcasting =
-  process.platform === "linux" ? "" : "only Linux broadcasts on the loopback interface";
+const broadcasting = process.platform === "linux" ? "" : "only Linux broadcasts on the loopback interface";
 
 testUnless(noSignals, broadcasting)("a client with an address is silent", async () => {
   const server = await serve("udp_broadcast.ts server 127.255.255.255");

@@ -14,9 +14,7 @@ test("server and client print what the book prints", async () => {
   const [assigned, replied, ...rest] = out.split("\n");
   const port = assigned?.match(ASSIGNED)?.[1];
   expect(port).toBeString();
-  expect(replied).toBe(
-    `The server ('127.0.0.1', ${server.port}) replied 'Your data was 38 bytes long'`,
-  );
+  expect(replied).toBe(`The server ('127.0.0.1', ${server.port}) replied 'Your data was 38 bytes long'`);
   expect({ status, err, rest }).toEqual({ status: 0, err: "", rest: [""] });
   const [, from, text] = await server.line(/^The client at \('127\.0\.0\.1', (\d+)\) says '(.*)'$/);
   expect(from).toBe(port);
@@ -82,9 +80,7 @@ for (const promiscuous of [true, false]) {
       const report = `Ignoring 'FAKE' from ${sender}: that is not the server\n`;
       await client.until("report", () => client.err === report);
       server.kill("SIGCONT");
-      await client.line(
-        `The server ('127.0.0.1', ${server.port}) replied 'Your data was 38 bytes long'`,
-      );
+      await client.line(`The server ('127.0.0.1', ${server.port}) replied 'Your data was 38 bytes long'`);
     }
     expect((await client.end()).status).toBe(0);
     server.kill("SIGCONT");

@@ -8,8 +8,7 @@ const DELAYS = [0.1, 0.2, 0.4, 0.8, 1.6];
 const MESSAGE = "This is another message";
 
 /** What the client prints while it waits `count` times. */
-const waits = (count: number) =>
-  DELAYS.slice(0, count).map((delay) => `Waiting up to ${delay} seconds for a reply`);
+const waits = (count: number) => DELAYS.slice(0, count).map((delay) => `Waiting up to ${delay} seconds for a reply`);
 
 /** Starts a client with a peer in the test for its server. */
 async function clientOf(peer: Peer, options = "") {
@@ -21,9 +20,7 @@ async function clientOf(peer: Peer, options = "") {
 test("server and client print what the book prints", async () => {
   const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
   const { status, out, err } = await run(`udp_remote.ts client 127.0.0.1 -p ${server.port}`);
-  const [, port] = await server.line(
-    /^The client at \('127\.0\.0\.1', (\d+)\) says 'This is another message'$/,
-  );
+  const [, port] = await server.line(/^The client at \('127\.0\.0\.1', (\d+)\) says 'This is another message'$/);
   expect({ status, err, out: out.split("\n") }).toEqual({
     status: 0,
     err: "",
@@ -68,11 +65,7 @@ describe("the client", () => {
         }
         const { status, out, err } = await client.end();
         expect({ status, err }).toEqual({ status: 0, err: "" });
-        expect(out.split("\n").slice(1)).toEqual([
-          ...waits(n),
-          "The server says 'Your data was 23 bytes long'",
-          "",
-        ]);
+        expect(out.split("\n").slice(1)).toEqual([...waits(n), "The server says 'Your data was 23 bytes long'", ""]);
       }),
     );
   });
@@ -117,9 +110,7 @@ describe("the client", () => {
     peer.socket.close();
     const { status, err } = await client.end();
     expect(status).toBe(1);
-    expect(err).toBe(
-      `Connection refused by ('127.0.0.1', ${peer.port}): no server listens there\n`,
-    );
+    expect(err).toBe(`Connection refused by ('127.0.0.1', ${peer.port}): no server listens there\n`);
   });
 
   test("takes an empty reply, and a late one", async () => {
@@ -187,9 +178,7 @@ describe("a request ID", () => {
       expect(status).toBe(0);
       const ignored = `Ignoring '${late}': it does not repeat the request ID\n`;
       expect(err).toBe(option === "" ? "" : ignored + ignored);
-      expect(out.match(/The server says .*/g)).toEqual([
-        `The server says '${option === "" ? late : `${id}right`}'`,
-      ]);
+      expect(out.match(/The server says .*/g)).toEqual([`The server says '${option === "" ? late : `${id}right`}'`]);
     }
   });
 });
