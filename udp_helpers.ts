@@ -10,20 +10,29 @@ export interface BackoffOptions {
   first?: number;
   /** By what each delay is multiplied to make the next. @default {2} */
   factor?: number;
-  /** The longest delay, in seconds. Where the next one would be over it, there is none. @default {2} */
+  /** The longest delay, in seconds. Where the next one would be over it, there is none. @default {2}, none with a cap */
   limit?: number;
+  /** A delay to hold once it is reached, in seconds, for a program that never gives up. @default {Infinity} */
+  cap?: number;
 }
 
 /**
  * Yields the delays of an exponential backoff, in seconds: by default 0.1, 0.2, 0.4, 0.8, 1.6 (Listing 2-2).
+ * With a cap they go on without end.
  *
- * @throws {RangeError} where there would be no delay, or `factor` is below 1
+ * @throws {RangeError} where there would be no delay, `factor` is below 1, or `first` is over the cap
  */
-export function* backoff({ first = 0.1, factor = 2, limit = 2 }: BackoffOptions = {}): Generator<number, void> {
+export function* backoff({
+  first = 0.1,
+  factor = 2,
+  cap = Infinity,
+  limit = cap === Infinity ? 2 : Infinity,
+}: BackoffOptions = {}): Generator<number, void> {
   if (!(first > 0 && first <= limit && factor >= 1)) {
     throw new RangeError(`backoff needs 0 < first <= limit and factor >= 1, not ${first}, ${limit} and ${factor}`);
   }
-  for (let delay = first; delay <= limit; delay *= factor) yield delay;
+  if (!(first <= cap)) throw new RangeError(`backoff needs first <= cap, not ${first} and ${cap}`);
+  for (let delay = first; delay <= limit; delay = Math.min(delay * factor, cap)) yield delay;
 }
 
 /** Whether two addresses are the same, which is how a client checks the sender of a reply (Listing 2-1). */
