@@ -61,19 +61,15 @@ export function countsOf(readme: string) {
 
 const ROW = /^\|.*\| `([^|]*)` *\| \[([\w/.]+):\d+\]\(\S+#L\d+\)(?= )/gm;
 
-/** In each table the lines ascend, as in the book, from the head of the function that is named above the table. */
+/** In a table of `server` or `client` the lines of a file ascend, as in the book, from the head of the function on. */
 async function syncedTables(readme: string): Promise<string> {
   const files = new Map<string, string[]>();
   let last = new Map<string, number>();
   let ascends = true;
   const parts: string[] = [];
   for (const line of readme.split("\n")) {
-    if (!line.startsWith("|")) {
-      last = new Map();
-      const [, name] = line.match(/^`(\w+)`:?$/) ?? [];
-      if (name !== undefined) ascends = true;
-      if (line.startsWith("###")) ascends = false;
-    }
+    if (!line.startsWith("|")) last = new Map();
+    if (line.startsWith("| Python")) ascends = /`(server|client)`/.test(line);
     const [head, code = "", file = ""] = [...line.matchAll(ROW)][0] ?? [];
     if (head === undefined) {
       parts.push(line);
@@ -81,7 +77,7 @@ async function syncedTables(readme: string): Promise<string> {
     }
     const lines = files.get(file) ?? (await Bun.file(join(TOP, file)).text()).split("\n");
     files.set(file, lines);
-    // Without a function's name above it a table may follow the book to and fro.
+    // Other tables may follow the book to and fro.
     const from = ascends ? (last.get(file) ?? 0) : 0;
     const start = /^export (async )?function/.test(code) ? 0 : from;
     const at = lines.findIndex((text, i) => i >= start && text.includes(code));
