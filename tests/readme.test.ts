@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { backoff } from "../udp_helpers.ts";
 import { forbidden, type Host, Network } from "./network.ts";
 import { countsOf, type Section, type Step, sectionsOf, synced, TOP } from "./readme.ts";
 import { PATIENCE } from "./scripts.ts";
@@ -503,3 +504,81 @@ test.skipIf(!existsSync(TSC) || Bun.which("patch") === null)(
     rmSync(folder, { recursive: true });
   },
 );
+
+describe("what the README says may be taken away", () => {
+  /** The lines of an exported function in a file of ours. */
+  const linesOf = async (file: string, name: string) => {
+    const text = await Bun.file(join(TOP, file)).text();
+    const found = text.match(new RegExp(`^export function\\*? ${name}\\(.*?^}$`, "ms"))?.[0];
+    expect([name, found]).toEqual([name, expect.any(String)]);
+    return found ?? "";
+  };
+  /** Runs a program in a folder with nothing but some files, and returns what it prints. */
+  const alone = async (files: Record<string, string>) => {
+    const folder = mkdtempSync(join(tmpdir(), "alone-"));
+    for (const [name, text] of Object.entries(files)) await Bun.write(join(folder, name), text);
+    const { stdout, stderr } = Bun.spawnSync([process.execPath, "main.ts"], { cwd: folder });
+    rmSync(folder, { recursive: true });
+    return stdout.toString() + stderr.toString();
+  };
+
+  const functions: [file: string, names: string[], use: string, prints: string][] = [
+    ["udp_helpers.ts", ["backoff"], "[...backoff()].join(' ')", "0.1 0.2 0.4 0.8 1.6"],
+    [
+      "udp_helpers.ts",
+      ["sameAddress"],
+      "sameAddress({ address: 'a', port: 1 }, { address: 'a', port: 2 })",
+      "false",
+    ],
+    [
+      "udp_helpers.ts",
+      ["newRequestId", "requestIdOf"],
+      "requestIdOf(`${newRequestId()}text`).length",
+      "19",
+    ],
+    ["udp_helpers.ts", ["subnetOf"], "subnetOf('192.168.5.10/24').broadcast", "192.168.5.255"],
+    ["terminal.ts", ["repr"], "repr('\\x1b') + repr({ address: 'a', port: 1 })", "'\\x1b'('a', 1)"],
+  ];
+  for (const [file, names, use, prints] of functions) {
+    test(`the lines of ${names.join(" and ")} need no others`, async () => {
+      const lines = await Promise.all(names.map((name) => linesOf(file, name)));
+      const main = `${lines.join("\n")}\nconsole.log(${use});\n`;
+      expect(await alone({ "main.ts": main })).toBe(`${prints}\n`);
+    });
+  }
+
+  test("Inbox, sendTo and print work in a folder with their two files only", async () => {
+    const text = async (name: string) => await Bun.file(join(TOP, name)).text();
+    const files = {
+      "udp_helpers.ts": await text("udp_helpers.ts"),
+      "terminal.ts": await text("terminal.ts"),
+    };
+    const socketOf = "await Bun.udpSocket({ hostname: '127.0.0.1', socket: inbox })";
+    const main = `import { Inbox } from "./udp_helpers.ts";
+      const inbox = new Inbox();
+      const sock = ${socketOf};
+      sock.send("hello", sock.address.port, "127.0.0.1");
+      const [data] = await inbox.receive();
+      console.log(String(data));
+      sock.close();`;
+    expect(await alone({ ...files, "main.ts": main })).toBe("hello\n");
+    const both = `import { Inbox, sendTo } from "./udp_helpers.ts";
+      import { print } from "./terminal.ts";
+      const inbox = new Inbox();
+      const sock = ${socketOf};
+      sendTo(sock, "hello", sock.address);
+      for await (const [data] of inbox.within(10)) { print(String(data)); break; }
+      sock.close();`;
+    expect(await alone({ ...files, "main.ts": both })).toBe("hello\n");
+  });
+
+  test("backoff holds a cap, which it never exceeds", async () => {
+    const delays = backoff({ cap: 300 });
+    const all = Array.from({ length: 1000 }, () => delays.next().value ?? 0);
+    expect(all.slice(0, 6)).toEqual([0.1, 0.2, 0.4, 0.8, 1.6, 3.2]);
+    expect(all.slice(11, 14)).toEqual([204.8, 300, 300]);
+    expect(Math.max(...all)).toBe(300);
+    expect([...backoff({ cap: 1, limit: 0.5 })]).toEqual([0.1, 0.2, 0.4]);
+    expect(() => [...backoff({ first: 2, cap: 1 })]).toThrow("backoff needs first <= cap");
+  });
+});
