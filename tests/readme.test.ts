@@ -5,15 +5,7 @@
  * at once, each on hosts of their own: one takes all the experiments in order, two skip every other one.
  */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { backoff } from "../udp_helpers.ts";
@@ -132,10 +124,7 @@ class Terminal {
 /** The lines of servers, and those of others. */
 function apart(lines: string[]): [string[], string[]] {
   const ofServer = /^(Listening|The client at|Pretending|Python)/;
-  return [
-    lines.filter((line) => ofServer.test(line)),
-    lines.filter((line) => !ofServer.test(line)),
-  ];
+  return [lines.filter((line) => ofServer.test(line)), lines.filter((line) => !ofServer.test(line))];
 }
 
 /** What the README's ports, times and IDs are in this run. */
@@ -199,15 +188,7 @@ class Reader implements AsyncDisposable {
     }
     reader.#git("init", "-q");
     reader.#git("add", "-A");
-    reader.#git(
-      "-c",
-      "user.name=reader",
-      "-c",
-      "user.email=reader@localhost",
-      "commit",
-      "-qm",
-      "all",
-    );
+    reader.#git("-c", "user.name=reader", "-c", "user.email=reader@localhost", "commit", "-qm", "all");
     return reader;
   }
 
@@ -277,13 +258,10 @@ class Reader implements AsyncDisposable {
       // A block is over when the shell is, or all that is printed below has appeared, or its server listens.
       const shown = next?.kind === "text" && next.terminal === step.terminal ? next.body : "";
       const enough = terminal.printed.length + shown.split("\n").length - 1;
-      const same = later.find(
-        ({ kind, terminal }) => terminal === step.terminal && kind !== "text",
-      );
+      const same = later.find(({ kind, terminal }) => terminal === step.terminal && kind !== "text");
       const starts = step.body.search(/&( \w+=\$!)?\n$/) >= 0 || same?.kind === "Ctrl-C";
       const over = () => {
-        if (starts && shown === "")
-          return this.#listeners(step).some((socket) => !before.includes(socket));
+        if (starts && shown === "") return this.#listeners(step).some((socket) => !before.includes(socket));
         return terminal.idle || (shown !== "" && terminal.lines.length >= enough);
       };
       if (!(await wait(over, PATIENCE))) throw new Error(`no end of ${step.body}`);
@@ -301,9 +279,7 @@ class Reader implements AsyncDisposable {
   async #leftovers(): Promise<string> {
     const look = () => {
       const processes = [...this.#terminals.values()].map(({ children }) => children);
-      const sockets = Object.values(this.#hosts).map((host) =>
-        host.sh("tail -n +2 /proc/net/udp").trim(),
-      );
+      const sockets = Object.values(this.#hosts).map((host) => host.sh("tail -n +2 /proc/net/udp").trim());
       const files = this.#git("status", "--porcelain", "--ignored").trim();
       return [...processes, ...sockets, files].filter((left) => left !== "").join("\n");
     };
@@ -412,9 +388,7 @@ describe.skipIf(unplayed !== "")("the README's blocks, pasted", () => {
 describe("the README", () => {
   test("has blocks for every experiment and every edit", () => {
     const titles = (chapter: string) =>
-      (README.split(/^## /m).find((part) => part.startsWith(`${chapter}\n`)) ?? "").match(
-        /(?<=^### ).*$/gm,
-      ) ?? [];
+      (README.split(/^## /m).find((part) => part.startsWith(`${chapter}\n`)) ?? "").match(/(?<=^### ).*$/gm) ?? [];
     expect(titles("Experiments").length).toBeGreaterThanOrEqual(12);
     expect(titles("Change").length).toBeGreaterThanOrEqual(12);
     for (const chapter of ["Experiments", "Change"]) {
@@ -430,8 +404,7 @@ describe("the README", () => {
   test("shows no prompts in what is for pasting, and says where each block belongs", () => {
     for (const { title, steps } of sectionsOf(README)) {
       for (const { kind, body } of steps) {
-        if (kind === "sh")
-          expect([title, body]).not.toContainEqual(expect.stringMatching(/^[$>] /m));
+        if (kind === "sh") expect([title, body]).not.toContainEqual(expect.stringMatching(/^[$>] /m));
       }
     }
     expect(README).not.toContain("```console");
@@ -472,38 +445,34 @@ describe("the README", () => {
 
 const TSC = join(TOP, "node_modules/.bin/tsc");
 if (!existsSync(TSC)) console.log("skipped, the types of the edits: `bun install` was not run");
-test.skipIf(!existsSync(TSC) || Bun.which("patch") === null)(
-  "every edit keeps to the types",
-  () => {
-    const folder = mkdtempSync(join(tmpdir(), "edits-"));
-    symlinkSync(join(TOP, "node_modules"), join(folder, "node_modules"));
-    // An edit may leave an import that nothing uses any more.
-    const loose = { noUnusedLocals: false, noUnusedParameters: false };
-    const config = {
-      extends: join(TOP, "tsconfig.json"),
-      include: ["*/*.ts"],
-      compilerOptions: loose,
-    };
-    writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
-    const edited = sections.filter(({ steps }) => steps.some(({ kind }) => kind === "diff"));
-    expect(edited.length).toBeGreaterThan(0);
-    for (const [i, { title, steps }] of edited.entries()) {
-      const copy = join(folder, String(i));
-      mkdirSync(copy);
-      for (const script of new Bun.Glob("*.ts").scanSync(TOP))
-        cpSync(join(TOP, script), join(copy, script));
-      for (const { kind, body } of steps) {
-        if (kind !== "diff") continue;
-        const stdin = Buffer.from(body);
-        const { exitCode } = Bun.spawnSync(["patch", "--batch"], { cwd: copy, stdin });
-        expect([title, exitCode]).toEqual([title, 0]);
-      }
+test.skipIf(!existsSync(TSC) || Bun.which("patch") === null)("every edit keeps to the types", () => {
+  const folder = mkdtempSync(join(tmpdir(), "edits-"));
+  symlinkSync(join(TOP, "node_modules"), join(folder, "node_modules"));
+  // An edit may leave an import that nothing uses any more.
+  const loose = { noUnusedLocals: false, noUnusedParameters: false };
+  const config = {
+    extends: join(TOP, "tsconfig.json"),
+    include: ["*/*.ts"],
+    compilerOptions: loose,
+  };
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
+  const edited = sections.filter(({ steps }) => steps.some(({ kind }) => kind === "diff"));
+  expect(edited.length).toBeGreaterThan(0);
+  for (const [i, { title, steps }] of edited.entries()) {
+    const copy = join(folder, String(i));
+    mkdirSync(copy);
+    for (const script of new Bun.Glob("*.ts").scanSync(TOP)) cpSync(join(TOP, script), join(copy, script));
+    for (const { kind, body } of steps) {
+      if (kind !== "diff") continue;
+      const stdin = Buffer.from(body);
+      const { exitCode } = Bun.spawnSync(["patch", "--batch"], { cwd: copy, stdin });
+      expect([title, exitCode]).toEqual([title, 0]);
     }
-    const { stdout } = Bun.spawnSync([TSC, "--noEmit", "-p", folder], { cwd: folder });
-    expect(stdout.toString()).toBe("");
-    rmSync(folder, { recursive: true });
-  },
-);
+  }
+  const { stdout } = Bun.spawnSync([TSC, "--noEmit", "-p", folder], { cwd: folder });
+  expect(stdout.toString()).toBe("");
+  rmSync(folder, { recursive: true });
+});
 
 describe("what the README says may be taken away", () => {
   /** The lines of an exported function in a file of ours. */
@@ -524,18 +493,8 @@ describe("what the README says may be taken away", () => {
 
   const functions: [file: string, names: string[], use: string, prints: string][] = [
     ["udp_helpers.ts", ["backoff"], "[...backoff()].join(' ')", "0.1 0.2 0.4 0.8 1.6"],
-    [
-      "udp_helpers.ts",
-      ["sameAddress"],
-      "sameAddress({ address: 'a', port: 1 }, { address: 'a', port: 2 })",
-      "false",
-    ],
-    [
-      "udp_helpers.ts",
-      ["newRequestId", "requestIdOf"],
-      "requestIdOf(`${newRequestId()}text`).length",
-      "19",
-    ],
+    ["udp_helpers.ts", ["sameAddress"], "sameAddress({ address: 'a', port: 1 }, { address: 'a', port: 2 })", "false"],
+    ["udp_helpers.ts", ["newRequestId", "requestIdOf"], "requestIdOf(`${newRequestId()}text`).length", "19"],
     ["udp_helpers.ts", ["subnetOf"], "subnetOf('192.168.5.10/24').broadcast", "192.168.5.255"],
     ["terminal.ts", ["repr"], "repr('\\x1b') + repr({ address: 'a', port: 1 })", "'\\x1b'('a', 1)"],
   ];

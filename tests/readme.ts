@@ -41,8 +41,7 @@ export function sectionsOf(readme: string): Section[] {
       terminal = (pressedIn ?? above.match(PLACE)?.at(-1) ?? terminal).toLowerCase();
       end = found.index + whole.length;
       if (pressedIn !== undefined) steps.push({ kind: "Ctrl-C", terminal, body: "" });
-      else if (kind === "sh" || kind === "text" || kind === "diff")
-        steps.push({ kind, terminal, body });
+      else if (kind === "sh" || kind === "text" || kind === "diff") steps.push({ kind, terminal, body });
     }
     if (steps.length > 0) sections.push({ chapter, title, steps });
   }
@@ -114,17 +113,11 @@ async function syncedEdits(readme: string): Promise<string> {
       parts.push(head);
       for (const hunk of hunks) {
         const body = hunk.slice(hunk.indexOf("\n") + 1);
-        const side = (other: string) =>
-          body.replace(new RegExp(`^\\${other}.*\n`, "gm"), "").replace(/^[ +-]/gm, "");
+        const side = (other: string) => body.replace(new RegExp(`^\\${other}.*\n`, "gm"), "").replace(/^[ +-]/gm, "");
         const [before, after] = [side("+"), side("-")];
-        const [start, second] = [
-          text.indexOf(before),
-          text.indexOf(before, text.indexOf(before) + 1),
-        ];
+        const [start, second] = [text.indexOf(before), text.indexOf(before, text.indexOf(before) + 1)];
         if (start < 0 || second >= 0)
-          throw new Error(
-            `README: ${start < 0 ? "no" : "more than one"} place in ${file} for\n${hunk}`,
-          );
+          throw new Error(`README: ${start < 0 ? "no" : "more than one"} place in ${file} for\n${hunk}`);
         const count = (lines: string) => lines.split("\n").length - 1;
         const line = count(text.slice(0, start)) + 1;
         parts.push(`@@ -${line},${count(before)} +${line + shift},${count(after)} @@\n`, body);
