@@ -494,7 +494,7 @@ describe("what the README says may be taken away", () => {
   const functions: [file: string, names: string[], use: string, prints: string][] = [
     ["udp_helpers.ts", ["backoff"], "[...backoff()].join(' ')", "0.1 0.2 0.4 0.8 1.6"],
     ["udp_helpers.ts", ["sameAddress"], "sameAddress({ address: 'a', port: 1 }, { address: 'a', port: 2 })", "false"],
-    ["udp_helpers.ts", ["newRequestId", "requestIdOf"], "requestIdOf(`${newRequestId()}text`).length", "19"],
+    ["udp_helpers.ts", ["newRequestId", "requestIdOf"], "requestIdOf(newRequestId() + 'text').length", "19"],
     ["udp_helpers.ts", ["subnetOf"], "subnetOf('192.168.5.10/24').broadcast", "192.168.5.255"],
     ["terminal.ts", ["repr"], "repr('\\x1b') + repr({ address: 'a', port: 1 })", "'\\x1b'('a', 1)"],
   ];
