@@ -317,7 +317,7 @@ async function read(some: Section[], tell: (section: Section, outcome: Outcome |
     let outcome: Outcome | Error = new Error("not played");
     for (let tries = chance ? 60 : 1; tries > 0; tries--) {
       try {
-        outcome = await reader.play(section, chance ? 500 : PATIENCE);
+        outcome = await reader.play(section, chance ? 100 : PATIENCE);
         if (outcome.left !== "" || Bun.deepEquals(outcome.printed, outcome.actual)) break;
       } catch (error) {
         outcome = error as Error;
