@@ -23,7 +23,7 @@ export async function sendBigDatagram(hostname: string, port: number): Promise<v
   }
   let heard = Promise.withResolvers<void>();
   const sock = await Bun.udpSocket({
-    connect: { hostname, port },
+    connect: { hostname: await resolveHost(hostname), port },
     // A reply, a refusal, and a router's "fragmentation needed": each ends the wait.
     socket: { data: () => heard.resolve(), error: () => heard.resolve() },
   });
@@ -74,7 +74,7 @@ function forbidFragmentation(sock: object): () => number {
 if (import.meta.main) {
   main("Send UDP packets to learn how big one may be on the path to a host.", {
     "": {
-      host: { metavar: "HOST", type: resolveHost, help: "host that the packets go to" },
+      host: { metavar: "HOST", help: "host that the packets go to" },
       run: ({ host, port }) => sendBigDatagram(host, port),
     },
   });

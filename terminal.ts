@@ -203,10 +203,11 @@ async function play(description: string, roles: Roles): Promise<void> {
 async function playAsChild(): Promise<number> {
   const compiled = Bun.main.startsWith("/$bunfs/");
   const command = [...process.execArgv, ...process.argv.slice(compiled ? 2 : 1)];
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  for (const signal of signals) process.on(signal, () => child.kill(signal));
   const child = Bun.spawn([process.execPath, ...command], {
     stdio: ["inherit", "inherit", "inherit"],
   });
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
   return await child.exited;
 }
 
@@ -239,7 +240,7 @@ function parseCommandLine(roles: Roles) {
   if (values.help) return undefined;
 
   const names = Object.keys(roles);
-  const at = positionals.findIndex((word) => names.includes(word));
+  const at = positionals.findIndex((word) => word !== "" && names.includes(word));
   const name = at < 0 ? "" : positionals.splice(at, 1).join();
   const role = names.includes(name) ? roles[name] : undefined;
   const [argument, extra] = positionals;

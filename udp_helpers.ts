@@ -77,7 +77,7 @@ export async function resolveHost(hostname: string): Promise<string> {
     if (found !== undefined) return found.address;
     throw new Error("no IPv4 address");
   } catch (error) {
-    throw new Failure(`Unknown host ${repr(hostname)}: ${messageOf(error)}`);
+    throw new Failure(`Unknown host ${repr(hostname)}: ${codeOf(error).replace("DNS_", "") || messageOf(error)}`);
   }
 }
 

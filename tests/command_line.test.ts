@@ -22,6 +22,7 @@ describe("wrong usage is one line and status 2:", () => {
     "udp_remote.ts constructor": "unknown role 'constructor': choose server or client",
     "udp_local.ts \x1b[2J": "unknown role '\\x1b[2J': choose client or server",
     "big_sender.ts": "missing argument: give a HOST",
+    "big_sender.ts 127.0.0.1 ": "unexpected argument ''",
     "big_sender.ts 127.0.0.1 127.0.0.2": "unexpected argument '127.0.0.2'",
     "udp_local.ts server 127.0.0.1": "unexpected argument '127.0.0.1'",
     "udp_local.ts server client": "unexpected argument 'client'",

@@ -101,8 +101,8 @@ describe("where the reader of the output has gone,", () => {
 
 describe("text from the command line is escaped, in one line:", () => {
   const cases: [words: string[], status: number, line: string][] = [
-    [["client", "a\x1b[2Jb"], 1, "Unknown host 'a\\x1b[2Jb': getaddrinfo ENOTFOUND a\\x1b[2Jb"],
-    [["client", "a\nb"], 1, "Unknown host 'a\\nb': getaddrinfo ENOTFOUND a\\nb"],
+    [["client", "a\x1b[2Jb"], 1, "Unknown host 'a\\x1b[2Jb': ENOTFOUND"],
+    [["client", "a\nb"], 1, "Unknown host 'a\\nb': ENOTFOUND"],
     [["client", "--\x1b[2J"], 2, "Unknown option '--\\x1b[2J': see --help"],
     [["client", "--a\nb"], 2, "Unknown option '--a\\nb': see --help"],
     [["client", "--a. b"], 2, "Unknown option '--a. b': see --help"],
@@ -121,7 +121,7 @@ describe("text from the command line is escaped, in one line:", () => {
       // Where no resolver is asked, another one may say why.
       expect({
         ...result,
-        err: result.err.replace(/(?<=': getaddrinfo )\w+/, "ENOTFOUND"),
+        err: result.err.replace(/(?<=^Unknown.*': )\w+/, "ENOTFOUND"),
       }).toEqual({
         status,
         out: "",
