@@ -19,7 +19,10 @@ export interface Address {
  */
 export function repr(value: string | Uint8Array | Address): string {
   if (value instanceof Uint8Array) return repr(Buffer.from(value).toString("latin1"));
-  if (typeof value !== "string") return `(${repr(value.address)}, ${value.port})`;
+  if (typeof value !== "string") {
+    // Whatever else a program shows, though the types know better.
+    return Object(value) !== value || !("port" in value) ? format(value) : `(${repr(value.address)}, ${value.port})`;
+  }
   if (/^[ -&(-[\]-~]*$/.test(value)) return `'${value}'`;
   const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
   const special: Record<string, string> = {
@@ -80,7 +83,19 @@ let lines = "";
 const writing = new EndOfTurn(flush);
 let serving = true;
 
-/** Prints a line on standard output: any values, as `console.log` takes them. Like Python's, it waits for a slow reader. */
+// What a program shows by `console.log` comes after what it has printed before.
+for (const name of ["log", "info", "debug", "warn", "error", "dir", "table"] as const) {
+  const show = console[name].bind(console) as (...values: unknown[]) => void;
+  console[name] = (...values: unknown[]) => {
+    flush();
+    show(...values);
+  };
+}
+
+/**
+ * Prints a line on standard output: any values, as `console.log` takes them. The lines of one turn of the event loop are
+ * written together. Like Python's it waits for a slow reader.
+ */
 export function print(...values: unknown[]): void {
   lines += `${values.length === 1 && typeof values[0] === "string" ? values[0] : format(...values)}\n`;
   writing.ask();
@@ -310,8 +325,10 @@ function helpOf(description: string, roles: Roles): string {
 
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
 function explain(error: unknown, { address, port }: Address): string | undefined {
-  const { code, syscall, address: own } = error as NodeJS.ErrnoException & { address?: string };
-  if (!(error instanceof Error) || code === undefined || syscall === undefined) return undefined;
+  if (!(error instanceof Error)) return undefined;
+  const { code = "", syscall = "", address: own } = error as NodeJS.ErrnoException & { address?: string };
+  // What else a server fails with is not about its own address, and Bun shows where it is.
+  if (!(serving ? ["bind"] : ["bind", "connect", "recv", "send"]).includes(syscall)) return undefined;
   const at = repr({ address: own ?? address, port });
   const chosen = serving && port > 0; // and not by the system, as a client's port
   const words: Record<string, string> = {
@@ -320,7 +337,7 @@ function explain(error: unknown, { address, port }: Address): string | undefined
       ? `Address already in use: ${at}, choose another port with -p`
       : `No UDP port is free at ${repr(own ?? address)}`,
     "bind EADDRNOTAVAIL": `Cannot listen at ${at}: not an address of this machine`,
-    EACCES: `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, or a route prohibits it`,
+    EACCES: `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it`,
     ECONNREFUSED: `Connection refused by ${at}: no server listens there`,
     EHOSTUNREACH: `No route to host ${at}`,
     EMSGSIZE: `Message too long to be sent to ${at} in one datagram`,

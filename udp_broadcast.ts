@@ -27,13 +27,13 @@ export async function client(network: string, port: number): Promise<void> {
   if (network !== "") {
     sock.send(text, port, network);
   } else {
-    for (const { name, network, broadcast } of connectedSubnets()) {
+    for (const { prefix, subnet, broadcast } of connectedSubnets()) {
       try {
         sock.send(text, port, broadcast);
-        print(`${name}network ${network}, broadcast address ${broadcast}`);
+        print(`${prefix}network ${subnet}, broadcast address ${broadcast}`);
       } catch (error) {
         const address = repr({ address: broadcast, port });
-        warn(`${name}cannot send to ${address}: ${messageOf(error)}`);
+        warn(`${prefix}cannot send to ${address}: ${messageOf(error)}`);
         process.exitCode = 1;
       }
     }
@@ -43,16 +43,16 @@ export async function client(network: string, port: number): Promise<void> {
 
 /** The subnets that this machine is connected to, each once, with the address that reaches all of it. */
 function connectedSubnets() {
-  const subnets = new Map<string, { name: string; network: string; broadcast: string }>();
+  const subnets = new Map<string, { prefix: string; subnet: string; broadcast: string }>();
   for (const [name, addresses = []] of Object.entries(networkInterfaces())) {
-    const plain = /^[\w.:-]+$/.test(name) ? name : repr(name);
+    const prefix = `${/^[\w.:-]+$/.test(name) ? name : repr(name)}: `;
     for (const { family, internal, cidr } of addresses) {
       if (family !== "IPv4" || internal || cidr === null) continue;
-      const { network, broadcast } = subnetOf(cidr);
+      const { network: subnet, broadcast } = subnetOf(cidr);
       if (broadcast === undefined) continue;
-      // Of two interfaces in one subnet the system chooses.
-      const other = subnets.get(network)?.name ?? `${plain}: `;
-      subnets.set(network, { name: other === `${plain}: ` ? other : "", network, broadcast });
+      const other = subnets.get(subnet)?.prefix ?? prefix;
+      // Of two interfaces in one subnet the system chooses: none is named.
+      subnets.set(subnet, { prefix: other === prefix ? prefix : "", subnet, broadcast });
     }
   }
   if (subnets.size === 0) throw new Failure("Nothing to broadcast to: no subnet is connected");

@@ -122,11 +122,12 @@ export class Inbox {
   #takers: ((arrived?: Datagram | Error) => void)[] = [];
   #dropped = 0;
   #said = false;
-  #sock: Socket | undefined;
+  readonly #open = new Set<Socket>();
+  #closed = false;
 
   // Bun calls these with another `this`: hence properties, and no methods.
   readonly data = (sock: Socket, data: Buffer, port: number, address: string): void => {
-    this.#sock = sock;
+    if (!this.#open.has(sock)) this.#watch(sock);
     this.#put([data, { address, port }]);
   };
   readonly error: (this: unknown, ...args: unknown[]) => void;
@@ -140,6 +141,16 @@ export class Inbox {
       const connected = (this as ConnectedSocket).remoteAddress !== undefined;
       if (connected && codeOf(error) === "ECONNREFUSED") put(error);
     };
+  }
+
+  /** Notices when a program closes its socket, which ends whoever waits for more. */
+  #watch(sock: Socket): void {
+    this.#open.add(sock);
+    callBefore(sock, ["close", Symbol.dispose], () => {
+      this.#open.delete(sock);
+      this.#closed = this.#open.size === 0;
+      if (this.#closed) for (const taker of this.#takers.splice(0)) taker();
+    });
   }
 
   #put(arrived: Datagram | Error): void {
@@ -164,11 +175,18 @@ export class Inbox {
     }
   }
 
-  /** Waits for the next datagram. */
+  /**
+   * Waits for the next datagram, which is taken even where a program does not wait any more, as after a `Promise.race`:
+   * a wait that may end without one is {@linkcode within}.
+   *
+   * @throws {Error} where the socket is closed
+   */
   receive(): Promise<Datagram> {
-    return new Promise((resolve, reject) => {
-      this.#take((arrived) => (Array.isArray(arrived) ? resolve(arrived) : reject(arrived)));
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<Datagram>();
+    const closed = () => new Error("The socket is closed: there is nothing more to receive");
+    if (this.#closed && this.#arrived.length === 0) reject(closed());
+    else this.#take((arrived) => (Array.isArray(arrived) ? resolve(arrived) : reject(arrived ?? closed())));
+    return promise;
   }
 
   /** The datagrams of the next seconds. Their end is a point in time, which nothing that comes meanwhile puts off. */
@@ -196,10 +214,16 @@ export class Inbox {
 
   [Symbol.asyncIterator](): AsyncIterator<Datagram, void> {
     return {
-      next: async () => {
-        if (this.#arrived.length === 0 && this.#sock?.closed) return { done: true, value: undefined };
-        return { done: false, value: await this.receive() };
-      },
+      next: () =>
+        new Promise((resolve, reject) => {
+          const end = () => resolve({ done: true, value: undefined });
+          if (this.#closed && this.#arrived.length === 0) return end();
+          this.#take((arrived) => {
+            if (Array.isArray(arrived)) resolve({ done: false, value: arrived });
+            else if (arrived === undefined) end();
+            else reject(arrived);
+          });
+        }),
     };
   }
 }
@@ -216,14 +240,7 @@ class Outbox {
   constructor(sock: Socket) {
     this.#sock = { send: sock.send.bind(sock), sendMany: sock.sendMany.bind(sock) };
     // What a program calls on its socket comes after the replies that it has sent before.
-    for (const name of ["close", Symbol.dispose, "send", "sendMany", "setBroadcast", "setTTL"]) {
-      const call = Reflect.get(sock, name);
-      const value = (...args: unknown[]) => {
-        this.send();
-        return call.apply(sock, args);
-      };
-      Object.defineProperty(sock, name, { value });
-    }
+    callBefore(sock, ["close", Symbol.dispose, "send", "sendMany", "setBroadcast", "setTTL"], () => this.send());
   }
 
   add(data: string | Uint8Array, port: number, address: string): void {
@@ -258,6 +275,18 @@ class Outbox {
     }
     if (this.#dropped > 0) warn(`Dropped ${this.#dropped} replies: there was no room in the send buffer`);
     this.#dropped = 0;
+  }
+}
+
+/** Has something done before each call of some functions of a socket. */
+function callBefore(sock: Socket, names: (string | symbol)[], first: () => void): void {
+  for (const name of names) {
+    const call = Reflect.get(sock, name);
+    const value = (...args: unknown[]) => {
+      first();
+      return call.apply(sock, args);
+    };
+    Object.defineProperty(sock, name, { value, configurable: true });
   }
 }
 
@@ -296,15 +325,18 @@ function sendConnected(sock: ConnectedSocket, data: string | Uint8Array): void {
 }
 
 function sendUnconnected(sock: Socket, data: string | Uint8Array, { address, port }: Address): void {
-  // What can't be sent is sent at once: Bun's error then names the program's own line.
-  const sendable = !sock.closed && port > 0 && port < 65_536 && /^[\d.]+$/.test(address);
-  if (!sendable) return void sock.send(data, port, address);
   let outbox = outboxes.get(sock);
+  // What can't be sent is sent at once: Bun's error then names the program's own line.
+  const valid = typeof data === "string" || ArrayBuffer.isView(data);
+  const sendable = valid && !sock.closed && port > 0 && port < 65_536 && /^[\d.]+$/.test(address);
+  const connected = outbox === undefined && (sock as object as ConnectedSocket).remoteAddress !== undefined;
+  if (!sendable || connected) return void sock.send(data, port, address);
   if (outbox === undefined) {
     outbox = new Outbox(sock);
     outboxes.set(sock, outbox);
   }
   // Bytes are copied: a program may write into its buffer again.
-  outbox.add(typeof data === "string" ? data : Buffer.from(data), port, address);
+  const copy = typeof data === "string" ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  outbox.add(copy, port, address);
   sending.ask();
 }

@@ -16,7 +16,7 @@ export async function server(port: number): Promise<void> {
   const sock = await Bun.udpSocket({ hostname: LOOPBACK, port, socket: inbox });
   print(`Listening at ${repr(sock.address)}`);
   for await (const [data, address] of inbox) {
-    const text = data.toString("latin1");
+    const text = data.toString("latin1"); // like the book's ASCII, but no byte makes it fail
     print(`The client at ${repr(address)} says ${repr(text)}`);
     if (isReply(text)) continue; // Two servers that answer answers would never stop.
     const message = `Your data was ${data.length} bytes long`;

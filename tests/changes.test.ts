@@ -125,6 +125,38 @@ describe.each(SERVERS)("%s", (script, options) => {
     expect(await server.end()).toMatchObject({ status: 0, err: "" });
   });
 
+  test("what stands after the loop is done when a timer closes the socket", async () => {
+    const after = `${SEND}    setTimeout(() => sock.close(), 100);\n  }\n  print("over");\n`;
+    const server = await serveChanged([`${SEND}  }\n`, after]);
+    using peer = await Peer.create();
+    peer.send("a", server.port);
+    expect((await peer.receive()).text).toBe(replyTo("a"));
+    const { status, out, err } = await server.end();
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    expect(out).toEndWith(" says 'a'\nover\n");
+  });
+
+  test("what console.log shows stands where it would in Python", async () => {
+    const shown = '    console.log("one");\n    print("two", text.length);\n    console.log("three");\n';
+    const server = await serveChanged([SEND, shown]);
+    using peer = await Peer.create();
+    askAtOnce(peer, server, ["a", "bb", "last"]);
+    await server.line(/ says 'last'$/);
+    await server.line("three");
+    const lines = [1, 2, 4].flatMap((length) => ["one", `two ${length}`, "three"]);
+    expect(Array.from(server.out.matchAll(/^(one|two \d|three)$/gm), ([line]) => line)).toEqual(lines);
+  });
+
+  test("a file that is not there is no matter of the network", async () => {
+    const server = await serveChanged([SEND, '    await Bun.file("/no/such").text();\n']);
+    using peer = await Peer.create();
+    peer.send("hi", server.port);
+    const { status, err } = await server.end();
+    expect(status).toBe(1);
+    expect(err).toContain("ENOENT");
+    expect(err).not.toContain("Cannot send");
+  });
+
   test("it sends the datagram back, as bytes", async () => {
     const copy = changed(script, [SEND, "    sendTo(sock, data, address);\n    data.fill(0);\n"]);
     const server = await serve(`${copy} ${options}`);
@@ -259,6 +291,49 @@ describe("a client", () => {
 });
 
 describe("a program of a reader's own", () => {
+  test("sends the bytes of any view, and has one inbox for two sockets", async () => {
+    const views = program(`
+      import { Inbox, sendTo } from "./udp_helpers.ts";
+      const inbox = new Inbox();
+      const open = () => Bun.udpSocket({ hostname: "127.0.0.1", socket: inbox });
+      const [one, two] = [await open(), await open()];
+      const bytes = new Uint8Array([1, 2, 3, 4]);
+      for (const view of [new DataView(bytes.buffer, 1, 2), new Uint16Array(bytes.buffer), "text"]) {
+        sendTo(one, view, two.address);
+        sendTo(two, view, one.address);
+      }
+      let count = 0;
+      for await (const [data] of inbox) {
+        console.log(data.toString("hex"));
+        if (++count === 6) {
+          one.close();
+          sendTo(two, "last", two.address);
+          setTimeout(() => two.close(), 100);
+        }
+      }
+      console.log("over");`);
+    const { status, out, err } = await run(views);
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    const twice = ["0203", "01020304", "74657874"].flatMap((hex) => [hex, hex]);
+    const lines = out.split("\n").slice(0, -1);
+    expect([...lines.slice(0, 6)].sort()).toEqual(twice.sort());
+    expect(lines.slice(6)).toEqual([Buffer.from("last").toString("hex"), "over"]);
+  });
+
+  test("is told where it sends what can't be sent", async () => {
+    const address = '{ address: "127.0.0.1", port: 9 }';
+    for (const line of [`sendTo(sock, "x", ${address});`, `sendTo(sock, [1, 2], ${address});`, "sendTo(sock, 5);"]) {
+      const wrong = program(`
+      import { Inbox, sendTo } from "./udp_helpers.ts";
+      const sock = await Bun.udpSocket({ connect: ${address.replace("address", "hostname")}, socket: new Inbox() });
+      ${line}
+      sock.close();`);
+      const { status, err } = await run(wrong);
+      expect(status).toBe(1);
+      expect(err).toMatch(/(TypeError|error): .*at .*program\d+\.ts:4:/s);
+    }
+  });
+
   test("echoes on an Inbox, and ends when it closes its socket", async () => {
     const echo = program(`
       import { Inbox, sendTo } from "./udp_helpers.ts";
@@ -334,6 +409,11 @@ describe("a program of a reader's own", () => {
       "the request IDs",
       'import { newRequestId, requestIdOf } from "./udp_helpers.ts"; const id = newRequestId(); console.log(requestIdOf(id + "text") === id);',
       "true",
+    ],
+    [
+      "repr of what else there is",
+      'import { repr } from "./terminal.ts"; console.log(repr(5 as any), repr([1, 2] as any), repr(null as any));',
+      "5 [ 1, 2 ] null",
     ],
     [
       "repr",

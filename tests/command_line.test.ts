@@ -111,7 +111,7 @@ describe("what fails is one line and status 1:", () => {
 
   test("broadcast without SO_BROADCAST", async () => {
     const denied = (address: string) =>
-      `Permission denied to send to ('${address}', 1060): broadcast is for udp_broadcast.ts, or a route prohibits it`;
+      `Permission denied to send to ('${address}', 1060): broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it`;
     if (process.platform === "linux") {
       // It needs no route, and the connection is refused.
       const address = "127.255.255.255";

@@ -121,7 +121,7 @@ describe("text from the command line is escaped, in one line:", () => {
       // Where no resolver is asked, another one may say why.
       expect({
         ...result,
-        err: result.err.replace(/(?<=^Unknown.*': )\w+/, "ENOTFOUND"),
+        err: result.err.replace(/(?<=^Unknown host .*': )\w+/, "ENOTFOUND"),
       }).toEqual({
         status,
         out: "",
@@ -180,7 +180,7 @@ describe("an error is blamed on what it is:", () => {
     const host = await net.host("host");
     const routes: Record<string, string> = {
       "20.0.0.1":
-        "Permission denied to send to ('20.0.0.1', 1060): broadcast is for udp_broadcast.ts, or a route prohibits it",
+        "Permission denied to send to ('20.0.0.1', 1060): broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it",
       "21.0.0.1": "Cannot send to ('21.0.0.1', 1060): EINVAL: invalid argument, connect",
       "22.0.0.1": "No route to host ('22.0.0.1', 1060)",
       "23.0.0.1": "Network is unreachable: no route to ('23.0.0.1', 1060)",
@@ -229,7 +229,7 @@ describe("an error is blamed on what it is:", () => {
         "EACCES",
         "send",
         "udp_remote.ts client",
-        `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, or a route prohibits it`,
+        `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it`,
       ],
       ["EPERM", "send", "udp_remote.ts client", `Cannot send to ${at}: EPERM: refused, send`],
     ];
