@@ -146,6 +146,7 @@ export class Inbox {
   /** Notices when a program closes its socket, which ends whoever waits for more. */
   #watch(sock: Socket): void {
     this.#open.add(sock);
+    this.#closed = false;
     callBefore(sock, ["close", Symbol.dispose], () => {
       this.#open.delete(sock);
       this.#closed = this.#open.size === 0;
@@ -175,18 +176,24 @@ export class Inbox {
     }
   }
 
+  /** The next datagram, or `undefined` where the socket is closed. */
+  #next(): Promise<Datagram | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed && this.#arrived.length === 0) resolve(undefined);
+      else this.#take((arrived) => (arrived instanceof Error ? reject(arrived) : resolve(arrived)));
+    });
+  }
+
   /**
    * Waits for the next datagram, which is taken even where a program does not wait any more, as after a `Promise.race`:
    * a wait that may end without one is {@linkcode within}.
    *
    * @throws {Error} where the socket is closed
    */
-  receive(): Promise<Datagram> {
-    const { promise, resolve, reject } = Promise.withResolvers<Datagram>();
-    const closed = () => new Error("The socket is closed: there is nothing more to receive");
-    if (this.#closed && this.#arrived.length === 0) reject(closed());
-    else this.#take((arrived) => (Array.isArray(arrived) ? resolve(arrived) : reject(arrived ?? closed())));
-    return promise;
+  async receive(): Promise<Datagram> {
+    const datagram = await this.#next();
+    if (datagram === undefined) throw new Error("The socket is closed: there is nothing more to receive");
+    return datagram;
   }
 
   /** The datagrams of the next seconds. Their end is a point in time, which nothing that comes meanwhile puts off. */
@@ -214,16 +221,10 @@ export class Inbox {
 
   [Symbol.asyncIterator](): AsyncIterator<Datagram, void> {
     return {
-      next: () =>
-        new Promise((resolve, reject) => {
-          const end = () => resolve({ done: true, value: undefined });
-          if (this.#closed && this.#arrived.length === 0) return end();
-          this.#take((arrived) => {
-            if (Array.isArray(arrived)) resolve({ done: false, value: arrived });
-            else if (arrived === undefined) end();
-            else reject(arrived);
-          });
-        }),
+      next: async () => {
+        const value = await this.#next();
+        return value === undefined ? { done: true, value } : { done: false, value };
+      },
     };
   }
 }
