@@ -30,7 +30,7 @@ const UNPLAYED: Record<string, string> = {
 
 const sections = sectionsOf(README)
   .map((section) => ({ ...section, steps: section.steps.filter(({ body }) => !UNPLAYED[body]) }))
-  .filter(({ steps }) => steps.length > 0);
+  .filter(({ steps }) => steps.some(({ kind }) => kind === "sh"));
 
 /** Sections in which chance, or the speed of this machine, has a say: what is printed happens now and then. */
 const CHANCE = /udp_remote\.ts server(?!.*(--drop|127\.0\.0\.[12]))|flood\.ts|Bun\.sleep/;
