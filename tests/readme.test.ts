@@ -110,8 +110,9 @@ class Terminal {
   /** What the shell has started and not yet ended. */
   get children(): string {
     const { pid } = this.#shell;
-    const { stdout } = Bun.spawnSync(["ps", "-o", "args=", "--ppid", String(pid)]);
-    return stdout.toString().trim();
+    const { stdout } = Bun.spawnSync(["ps", "-o", "stat=,args=", "--ppid", String(pid)]);
+    const processes = stdout.toString().trim().split("\n");
+    return processes.filter((line) => !line.startsWith("Z")).join("\n"); // Z has ended
   }
 
   async close(): Promise<void> {
@@ -317,7 +318,7 @@ async function read(some: Section[], tell: (section: Section, outcome: Outcome |
     let outcome: Outcome | Error = new Error("not played");
     for (let tries = chance ? 60 : 1; tries > 0; tries--) {
       try {
-        outcome = await reader.play(section, chance ? 100 : PATIENCE);
+        outcome = await reader.play(section, chance ? 40 : PATIENCE);
         if (outcome.left !== "" || Bun.deepEquals(outcome.printed, outcome.actual)) break;
       } catch (error) {
         outcome = error as Error;
