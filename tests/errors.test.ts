@@ -268,36 +268,24 @@ namespaceTest("a route that prohibits ends a client that waits, a pulled cable d
 
 namespaceTest("replies to neighbours that are switched off hold up nobody for good", async (net) => {
   const [alice, bob] = await threeHosts(net);
-  for (const [asked, dropped] of [
-    [400, false],
-    [900, true],
-  ] as const) {
-    const server = await serve("udp_local.ts server", bob);
-    server.kill("SIGTERM");
-    await server.end();
-    const remote = await serve("udp_remote.ts server --drop 0", bob);
-    const to = { address: "192.168.5.11", port: remote.port };
+  /** A server that has been asked by so many neighbours that are not there, and how a client fares then. */
+  async function askedBy(neighbours: number) {
+    const server = await serve("udp_remote.ts server --drop 0", bob);
+    const to = { address: "192.168.5.11", port: server.port };
     const actor = await Actor.create(alice);
-    for (let i = 0; i < asked; i += 50) {
-      for (let j = i; j < i + 50; j++) {
-        const from = { address: `192.168.5.${20 + (j % 200)}`, port: 1000 + j };
-        await actor.send({ texts: [`gone ${j}`], to, from });
-      }
-      await remote.until("lines", () => remote.out.includes(`'gone ${i + 49}'`));
+    for (let i = 0; i < neighbours; i++) {
+      const from = { address: `192.168.5.${20 + (i % 200)}`, port: 1000 + i };
+      await actor.send({ texts: [`gone ${i}`], to, from });
+      if (i % 50 === 49) await server.until("line", () => server.out.includes(`'gone ${i}'`));
     }
-    const begin = performance.now();
-    const client = await run(`udp_remote.ts client 192.168.5.11 -p ${remote.port}`, alice);
-    if (dropped) {
-      await remote.until("report", () => remote.err.includes("Dropped"));
-      expect(remote.err).toMatch(/^Dropped \d+ replies: there was no room in the send buffer\n$/);
-    } else {
-      expect(client).toMatchObject({ status: 0, err: "" });
-      expect(performance.now() - begin).toBeLessThan(5000);
-      expect(remote.err).toBe("");
-    }
-    remote.kill("SIGTERM");
-    await remote.end();
+    return { server, client: await run(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice) };
   }
+  const [some, many] = await Promise.all([askedBy(400), askedBy(900)]);
+  expect(some.client).toMatchObject({ status: 0, err: "" });
+  expect(some.server.err).toBe("");
+  // More than its own bound and the kernel's buffer hold: what is dropped is said.
+  await many.server.until("report", () => many.server.err.includes("Dropped"));
+  expect(many.server.err).toMatch(/^Dropped \d+ replies: there was no room in the send buffer\n$/);
 });
 
 describe("the same lines come from", () => {
