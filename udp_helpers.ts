@@ -176,11 +176,15 @@ export class Inbox {
     }
   }
 
-  /** The next datagram, or `undefined` where the socket is closed. */
-  #next(): Promise<Datagram | undefined> {
+  #next(): Promise<IteratorResult<Datagram, undefined>> {
     return new Promise((resolve, reject) => {
-      if (this.#closed && this.#arrived.length === 0) resolve(undefined);
-      else this.#take((arrived) => (arrived instanceof Error ? reject(arrived) : resolve(arrived)));
+      const taker = (arrived?: Datagram | Error) => {
+        if (arrived === undefined) resolve({ done: true, value: arrived });
+        else if (arrived instanceof Error) reject(arrived);
+        else resolve({ done: false, value: arrived });
+      };
+      if (this.#closed && this.#arrived.length === 0) taker();
+      else this.#take(taker);
     });
   }
 
@@ -191,9 +195,9 @@ export class Inbox {
    * @throws {Error} where the socket is closed
    */
   async receive(): Promise<Datagram> {
-    const datagram = await this.#next();
-    if (datagram === undefined) throw new Error("The socket is closed: there is nothing more to receive");
-    return datagram;
+    const { done, value } = await this.#next();
+    if (done) throw new Error("The socket is closed: there is nothing more to receive");
+    return value;
   }
 
   /** The datagrams of the next seconds. Their end is a point in time, which nothing that comes meanwhile puts off. */
@@ -219,13 +223,8 @@ export class Inbox {
     }
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<Datagram, void> {
-    return {
-      next: async () => {
-        const value = await this.#next();
-        return value === undefined ? { done: true, value } : { done: false, value };
-      },
-    };
+  [Symbol.asyncIterator](): AsyncIterator<Datagram, undefined> {
+    return { next: () => this.#next() };
   }
 }
 
