@@ -48,10 +48,11 @@ function program(text: string): string {
 }
 
 const SEND = "    sendTo(sock, message, address);\n";
-const SERVERS: [script: string, when: string, options: string][] = ["at once", "at the turn's end"].flatMap((when) => [
-  ["udp_local.ts", when, "server"],
-  ["udp_remote.ts", when, "server 127.0.0.1 --drop 0"],
-]);
+const SERVERS: [script: string, when: string, options: string][] = [
+  ["udp_local.ts", "at once", "server"],
+  ["udp_local.ts", "at the turn's end", "server"],
+  ["udp_remote.ts", "at once", "server 127.0.0.1 --drop 0"],
+];
 const replyTo = (text: string) => `Your data was ${text.length} bytes long`;
 
 /** Asks all at once, which Bun hands over in one turn, where the server is suspended meanwhile. */
