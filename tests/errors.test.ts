@@ -3,7 +3,7 @@ import { afterAll, describe, expect } from "bun:test";
 import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Host, type Network, namespaceTest } from "./network.ts";
+import { namespaceTest, threeHosts } from "./network.ts";
 import { Actor, closedPort, Peer } from "./peers.ts";
 import { type Place, Running, run, serve, shell, start, useProcesses } from "./scripts.ts";
 
@@ -11,20 +11,6 @@ const test = useProcesses();
 
 const TOP = join(import.meta.dir, "..");
 const failed = (err: string) => ({ status: 1, out: "", err: `${err}\n` });
-
-/** alice with bob in 192.168.5.0/24 and with carol in 172.16.32.0/20. */
-async function threeHosts(net: Network): Promise<[Host, Host, Host]> {
-  const [alice, bob, carol] = [await net.host("alice"), await net.host("bob"), await net.host("carol")];
-  net.link(
-    { host: alice, name: "eth0", address: "192.168.5.10/24" },
-    { host: bob, name: "eth0", address: "192.168.5.11/24" },
-  );
-  net.link(
-    { host: alice, name: "eth1", address: "172.16.32.1/20" },
-    { host: carol, name: "eth0", address: "172.16.40.1/20" },
-  );
-  return [alice, bob, carol];
-}
 
 describe("broadcast to each subnet", () => {
   const SAYS = /^The client at \('[\d.]+', \d+\) says: 'Broadcast datagram!'$/;

@@ -138,3 +138,17 @@ export function namespaceTest(name: string, body: (network: Network) => Promise<
     await body(network);
   });
 }
+
+/** alice with bob in 192.168.5.0/24 and with carol in 172.16.32.0/20. */
+export async function threeHosts(net: Network): Promise<[Host, Host, Host]> {
+  const [alice, bob, carol] = [await net.host("alice"), await net.host("bob"), await net.host("carol")];
+  net.link(
+    { host: alice, name: "eth0", address: "192.168.5.10/24" },
+    { host: bob, name: "eth0", address: "192.168.5.11/24" },
+  );
+  net.link(
+    { host: alice, name: "eth1", address: "172.16.32.1/20" },
+    { host: carol, name: "eth0", address: "172.16.40.1/20" },
+  );
+  return [alice, bob, carol];
+}
