@@ -1,146 +1,62 @@
 /**
- * The screen and the command line: `print` and `repr` as Python has them, and a `main` that reads the arguments, plays
- * the role that they name, and says in one line what the system or the network refused.
+ * The terminal: `print` and `repr` as in Python, and `main`, which plays the role that the command line names and says in one
+ * line what went wrong.
  */
 import { writeSync } from "node:fs";
-import { format, type ParseArgsOptionDescriptor, parseArgs } from "node:util";
+import { inspect, type ParseArgsOptionsConfig, parseArgs } from "node:util";
 
-// ---- The screen.
-
-/** One end of a UDP conversation: an IPv4 address and a port. */
-export interface Address {
-  address: string;
-  port: number;
-}
+// ---- What the listings print.
 
 /**
- * An address as Python prints it, `('127.0.0.1', 1060)`, or a text as its `repr` quotes it: what is not printable ASCII
- * is escaped, so that text from the network cannot steer the terminal, `'\x1b[2J'`. Bytes are shown like a text.
+ * A text as Python's `repr` quotes it, or bytes, `b'…'`. What is not printable ASCII is escaped, so that text from the network
+ * cannot steer the terminal: `'\x1b[2J'`.
  */
-export function repr(value: string | Uint8Array | Address): string {
-  if (value instanceof Uint8Array) return repr(Buffer.from(value).toString("latin1"));
-  if (typeof value !== "string") {
-    // Whatever else a program shows, though the types know better.
-    return Object(value) !== value || !("port" in value) ? format(value) : `(${repr(value.address)}, ${value.port})`;
-  }
+export function repr(value: string | Uint8Array): string {
+  if (typeof value !== "string") return `b${repr(Buffer.from(value).toString("latin1"))}`;
   if (/^[ -&(-[\]-~]*$/.test(value)) return `'${value}'`;
   const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
-  const special: Record<string, string> = {
-    "\t": "\\t",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\\": "\\\\",
-    [quote]: `\\${quote}`,
-  };
-  const show = (code: number) => {
-    const char = String.fromCharCode(code);
-    const known = special[char];
-    if (known !== undefined) return known;
-    if (/[ -~]/.test(char)) return char;
-    const hex = code.toString(16);
-    return code < 256 ? `\\x${hex.padStart(2, "0")}` : `\\u${hex.padStart(4, "0")}`;
-  };
-  // By a table, into bytes: `replace` takes 14 ms for the largest datagram, and a client hears nothing meanwhile.
-  const table = Array.from({ length: 256 }, (_, code) => show(code));
-  const out = Buffer.allocUnsafe(6 * value.length);
-  let length = 0;
-  for (let i = 0; i < value.length; i++) {
-    const shown = table[value.charCodeAt(i)] ?? show(value.charCodeAt(i));
-    for (let j = 0; j < shown.length; j++) out[length++] = shown.charCodeAt(j);
-  }
-  return quote + out.toString("latin1", 0, length) + quote;
+  const show = (char: string) => (char === "'" && quote === '"' ? char : escaped(char));
+  return quote + value.replace(/[^ -~]|[\\']/g, show) + quote;
 }
 
-/**
- * Puts work off to the end of a turn of the event loop. Bun hands over many datagrams in a row: one call to the system
- * can write the lines of all of them, and one send the replies. Where few come, the work is done at once.
- */
-export class EndOfTurn {
-  #asked = 0;
-  #few = true;
-  readonly #work: () => void;
+const ESCAPES: Record<string, string> = { "\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\", "'": "\\'" };
 
-  constructor(work: () => void) {
-    this.#work = work;
-    process.on("exit", work); // a script may end in the middle of a turn
-  }
-
-  /** Asks for the work to be done. */
-  ask(): void {
-    if (this.#asked++ === 0) setImmediate(this.#end);
-    // In a flood a turn need not end: 83,000 datagrams were seen in a row.
-    if ((this.#few && this.#asked <= FEW) || this.#asked % 64 === 0) this.#work();
-  }
-
-  readonly #end = () => {
-    this.#few = this.#asked <= FEW;
-    this.#asked = 0;
-    this.#work();
-  };
+function escaped(char: string): string {
+  const code = char.charCodeAt(0).toString(16);
+  return ESCAPES[char] ?? (code.length <= 2 ? `\\x${code.padStart(2, "0")}` : `\\u${code.padStart(4, "0")}`);
 }
 
-/** Bun takes in up to 8 datagrams with one call. More in a turn come faster than they are answered. */
-const FEW = 8;
-
-let lines = "";
-const writing = new EndOfTurn(flush);
-let serving = true;
-
-// What a program shows by `console.log` comes after what it has printed before.
-for (const name of ["log", "info", "debug", "warn", "error", "dir", "table"] as const) {
-  const show = console[name].bind(console) as (...values: unknown[]) => void;
-  console[name] = (...values: unknown[]) => {
-    flush();
-    show(...values);
-  };
-}
-
-/**
- * Prints a line on standard output: any values, as `console.log` takes them. The lines of one turn of the event loop are
- * written together. Like Python's it waits for a slow reader.
- */
+/** Prints values and a line's end on standard output, at once. */
 export function print(...values: unknown[]): void {
-  lines += `${values.length === 1 && typeof values[0] === "string" ? values[0] : format(...values)}\n`;
-  writing.ask();
+  write(1, values.map((value) => (typeof value === "string" ? value : inspect(value))).join(" "));
 }
 
-/** Prints a line on standard error, after all that was printed before it: what went wrong. */
+/** Prints a line on standard error: what went wrong. */
 export function warn(line: string): void {
-  flush();
-  write(2, `${line}\n`);
+  write(2, line);
 }
 
-/** Writes what was printed, now. */
-export function flush(): void {
-  const text = lines;
-  lines = "";
-  write(1, text);
-}
-
-function write(fd: 1 | 2, text: string): void {
-  const bytes = Buffer.from(text);
-  for (let written = 0; written < bytes.length; ) {
+function write(fd: 1 | 2, line: string): void {
+  for (let rest: string | Buffer = `${line}\n`; ; ) {
     try {
-      written += writeSync(fd, bytes, written);
+      const written = writeSync(fd, rest as string);
+      if (written === Buffer.byteLength(rest)) return;
+      rest = Buffer.from(rest as string).subarray(written);
     } catch (error) {
-      if (codeOf(error) === "EAGAIN") {
+      const code = codeOf(error);
+      if (code === "EAGAIN")
         Bun.sleepSync(1); // a full pipe that somebody else has made non-blocking
-        continue;
-      }
-      if (fd === 1 && codeOf(error) !== "EPIPE") {
-        warn(`Cannot write the output: ${messageOf(error)}`);
-        process.exit(1);
-      }
-      // The reader has gone (`… | head -3`): a server has nobody left to work for, a client does what it is there for.
-      if (fd === 1 && serving) process.exit(0);
-      return;
+      else if (fd === 2) return;
+      else if (code === "EPIPE")
+        process.exit(); // the reader has gone: `… | head -3`
+      else throw new Failure(`Cannot write the output: ${messageOf(error)}`);
     }
   }
 }
 
 // ---- The command line.
 
-/** What the system, the network or the user refuses: it ends a script with one line and a status, without a stack trace. */
+/** What the user, the system or the network refuses: it ends a script with one line and a status, without a stack trace. */
 export class Failure extends Error {
   constructor(
     message: string,
@@ -150,204 +66,117 @@ export class Failure extends Error {
   }
 }
 
-/** An option, in argparse's words: a number from `least` to `most`, a whole one where its default is one; or a switch. */
-interface Option {
-  metavar?: string;
-  help: string;
-  default: number | false;
-  least?: number;
-  most?: number;
-}
-
-/** A role that a script can play, and what it takes. */
-interface Role<Options> {
-  /** Its argument: `type` makes of what was typed what the role wants, `default` stands for it where it is left out. */
-  host?: { metavar: string; help: string; default?: string; type?(typed: string): Promise<string> };
+/** A role that a script can play, and what it takes on the command line. */
+interface Role<Options extends ParseArgsOptionsConfig> {
+  /** What stands for the host where it is left out. */
+  host?: string;
+  /** Whether a host must be given. A role with neither takes none. */
+  needsHost?: true;
+  /** The least port: 0 where the system may choose it. @default {1} */
+  leastPort?: number;
+  /** Options beside `-p` and `-h`, as `parseArgs` takes them. */
   options?: Options;
-  run(args: { host: string; port: number } & Values<Options>): Promise<void>;
+  run(args: Values<Options> & { host: string; port: number }): Promise<void>;
 }
-
-type Values<Options> = {
-  [Name in keyof Options]: Options[Name] extends { default: number } ? number : boolean;
-};
-type Roles = Record<string, Role<Record<string, Option>>>;
+type Values<Options extends ParseArgsOptionsConfig> = ReturnType<typeof parseArgs<{ options: Options }>>["values"];
+type Roles = Record<string, Role<Record<never, never>>>;
 
 /**
- * Runs a script: reads the command line, plays the role that it names (a script with one role calls it `""`) and ends,
- * with status 0, 1 for a {@linkcode Failure} or what the system refuses, or 2 for wrong usage. A mistake in the program
- * is left to Bun, which shows where it is.
+ * Runs a script: plays the role that the command line names (`""` where there is but one), with status 0, or ends as
+ * {@linkcode fail} does.
  */
-export function main<Options extends Record<string, Record<string, Option>>>(
-  description: string,
+export async function main<Options extends Record<string, ParseArgsOptionsConfig>>(
+  usage: string,
   roles: { [Name in keyof Options]: Role<Options[Name]> },
-): void {
-  // Not awaited by the script, which so ends when nothing can happen any more, such as after the close of its socket.
-  void play(description, roles as unknown as Roles);
-}
-
-async function play(description: string, roles: Roles): Promise<void> {
-  let at = { address: "", port: 0 };
+): Promise<void> {
   try {
     if (Bun.semver.order(Bun.version, "1.4.5") < 0) {
       throw new Failure(`Bun 1.4.5 or later is needed, this is ${Bun.version}`);
     }
-    if (process.pid === 1) process.exit(await playAsChild());
-    const command = parseCommandLine(roles);
-    if (command === undefined) {
-      print(helpOf(description, roles));
-    } else {
-      const { name, role, argument, options } = command;
-      serving = name === "server";
-      // Without an argument a role plays on this machine, as in Listing 2-1.
-      const { default: other = "127.0.0.1", type } = role.host ?? {};
-      const host = argument === undefined ? other : ((await type?.(argument)) ?? argument);
-      at = { address: host || "0.0.0.0", port: options.port };
-      await role.run({ ...options, host });
+    // The kernel keeps Ctrl-C from process 1 of a container, unless that handles it.
+    if (process.pid === 1) {
+      process.on("SIGINT", () => process.exit(130));
+      process.on("SIGTERM", () => process.exit(143));
     }
-    process.exit(); // As in Python, a socket that is still open does not keep a script that is done.
+    const words = process.argv.slice(2);
+    if (words.includes("-h") || words.includes("--help")) print(usage);
+    else await play(words, roles as unknown as Roles);
   } catch (error) {
-    flush();
-    const line = error instanceof Failure ? error.message : explain(error, at);
-    if (line === undefined) throw error;
-    warn(line);
-    process.exit(error instanceof Failure ? error.status : 1);
+    fail(error);
   }
 }
 
 /**
- * Plays in a process of its own. The kernel keeps Ctrl-C and SIGTERM from process 1 of a container, unless that handles
- * them; and while datagrams come without a pause no handler in their process would run.
+ * Ends a script with one line on standard error, and status 1 for what the system or the network refuses, or a
+ * {@linkcode Failure}'s own. A mistake in the program is left to Bun, which shows where it is.
  */
-async function playAsChild(): Promise<number> {
-  const compiled = Bun.main.startsWith("/$bunfs/");
-  const command = [...process.execArgv, ...process.argv.slice(compiled ? 2 : 1)];
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  for (const signal of signals) process.on(signal, () => child.kill(signal));
-  const child = Bun.spawn([process.execPath, ...command], {
-    stdio: ["inherit", "inherit", "inherit"],
-  });
-  return await child.exited;
+export function fail(error: unknown): void {
+  const line = error instanceof Failure ? error.message : explain(error);
+  if (line === undefined) throw error;
+  warn(line);
+  process.exitCode = error instanceof Failure ? error.status : 1;
+  // Whatever else a program has open would keep it. `bun --watch` would end as well.
+  if (!process.execArgv.includes("--watch")) process.exit();
 }
 
-/** The role that the command line names and what it gives to it, or `undefined` where it asks for help. */
-function parseCommandLine(roles: Roles) {
-  const known: Record<string, ParseArgsOptionDescriptor> = {
-    port: { type: "string", short: "p" },
-    help: { type: "boolean", short: "h" },
-  };
-  for (const { options = {} } of Object.values(roles)) {
-    for (const [name, option] of Object.entries(options)) {
-      known[name] = { type: option.default === false ? "boolean" : "string" };
-    }
-  }
-  // Not strict: its own messages would show what was typed as it is, control characters and all.
-  const parsed = parseArgs({ options: known, allowPositionals: true, strict: false, tokens: true });
-  const { values, positionals } = parsed;
-  const given = parsed.tokens.filter((token) => token.kind === "option");
-  for (const { name, rawName, value } of given) {
-    const type = Object.hasOwn(known, name) ? known[name]?.type : undefined;
-    const option = name === "port" ? "-p, --port" : `--${name}`;
-    if (type === undefined) throw wrong(`Unknown option ${repr(rawName)}: see --help`);
-    if (type === "string" && value === undefined) {
-      throw wrong(`Option '${option} <value>' argument missing: see --help`);
-    }
-    if (type === "boolean" && value !== undefined) {
-      throw wrong(`Option '${option}' does not take an argument: see --help`);
-    }
-  }
-  if (values.help) return undefined;
-
-  const names = Object.keys(roles);
-  const at = positionals.findIndex((word) => word !== "" && names.includes(word));
-  const name = at < 0 ? "" : positionals.splice(at, 1).join();
-  const role = names.includes(name) ? roles[name] : undefined;
-  const [argument, extra] = positionals;
-  if (role === undefined) {
-    const what = argument === undefined ? "no role" : `unknown role ${repr(argument)}`;
-    throw wrong(`${what}: choose ${names.join(" or ")}`);
-  }
-  const { host, options = {} } = role;
-  const stray = given.find((token) => token.name !== "port" && !(token.name in options));
-  if (stray !== undefined) throw wrong(`${name} takes no option --${stray.name}`);
-  const unexpected = host ? extra : argument;
-  if (unexpected !== undefined) throw wrong(`unexpected argument ${repr(unexpected)}`);
-  if (argument === undefined && host && host.default === undefined) {
-    throw wrong(`missing argument: give a ${host.metavar}`);
-  }
-  const least = name === "server" ? 0 : 1; // The system chooses a server's port for 0.
-  const port = numberOf("-p", values.port, { default: PORT, least, most: 65_535 });
-  const others = Object.entries(options).map(([option, declared]) => {
-    const value = values[option];
-    const chosen = declared.default === false ? value === true : numberOf(`--${option}`, value, declared);
-    return [option, chosen];
+function play(words: string[], roles: Roles): Promise<void> {
+  const at = words.findIndex((word) => word !== "" && Object.hasOwn(roles, word));
+  const role = roles[at < 0 ? "" : words.splice(at, 1).join()];
+  if (role === undefined) throw wrong(`Give a role, ${Object.keys(roles).join(" or ")}`);
+  const port = { type: "string", short: "p", default: "1060" } as const;
+  const { values, positionals } = parse(words, { port, ...role.options });
+  const [host = role.host, ...more] = positionals;
+  const takesHost = role.needsHost || role.host !== undefined;
+  const unexpected = takesHost ? more[0] : host;
+  if (unexpected !== undefined) throw wrong(`Unexpected argument ${repr(unexpected)}`);
+  if (takesHost && host === undefined) throw wrong("The host is missing");
+  return role.run({
+    ...values,
+    host: host ?? "",
+    port: numberOf("-p", String(values.port), role.leastPort ?? 1, 65_535),
   });
-  return { name, role, argument, options: { ...Object.fromEntries(others), port } };
 }
 
-const PORT = 1060;
-const wrong = (line: string) => new Failure(line, 2);
+function parse(args: string[], options: ParseArgsOptionsConfig) {
+  try {
+    return parseArgs({ args, options, allowPositionals: true });
+  } catch (error) {
+    const [line] = (error as Error).message.split(/\. To specify|\.\nDid you/);
+    throw wrong(messageOf(line));
+  }
+}
 
-/** The number that was typed for an option, a whole one where its default is one; or that default. */
-function numberOf(name: string, typed: unknown, option: Omit<Option, "help">): number {
-  const { default: other, least = 0, most = Infinity } = option;
-  if (typeof typed !== "string") return Number(other);
-  const whole = Number.isInteger(other);
-  const pattern = whole ? /^\d+$/ : /^(\d+\.?\d*|\.\d+)(e-?\d+)?$/i;
-  const number = pattern.test(typed) ? Number(typed) : NaN;
+const wrong = (line: string) => new Failure(`${line}: see --help`, 2);
+
+/** The number that was typed for an option, a whole one where there may be more than one. @throws {Failure} for any other */
+export function numberOf(option: string, typed: string, least: number, most: number): number {
+  const number = (most > 1 ? /^\d+$/ : /^\d*\.?\d+$/).test(typed) ? Number(typed) : NaN;
   if (number >= least && number <= most) return number;
-  const kind = whole ? "a whole number" : "a number";
-  throw wrong(`${name} takes ${kind} from ${least} to ${most}, not ${repr(typed)}`);
-}
-
-/** The text for `--help`, made from what the roles take. */
-function helpOf(description: string, roles: Roles): string {
-  const rows = new Map<string, string>();
-  const usages = Object.entries(roles).map(([name, { host, options = {} }]) => {
-    const words = [Bun.main.replace(/.*[/\\]/, ""), name];
-    const whose = name === "" ? "" : `${name}: `;
-    if (host !== undefined) {
-      words.push(host.default === undefined ? host.metavar : `[${host.metavar}]`);
-      rows.set(host.metavar, whose + host.help);
-    }
-    words.push("[-p PORT]");
-    for (const [name, { metavar, help, default: other, least, most }] of Object.entries(options)) {
-      const option = metavar === undefined ? `--${name}` : `--${name} ${metavar}`;
-      words.push(`[${option}]`);
-      const range = other === false ? "" : `, from ${least} to ${most} (default ${other})`;
-      rows.set(option, whose + help + range);
-    }
-    return words.filter((word) => word !== "").join(" ");
-  });
-  const zero = "server" in roles ? "; 0 lets the system choose the server's" : "";
-  rows.set("-p, --port PORT", `UDP port (default ${PORT}${zero})`);
-  rows.set("-h, --help", "print this and exit");
-  const width = Math.max(...Array.from(rows.keys(), (row) => row.length));
-  const table = Array.from(rows, ([left, right]) => `  ${left.padEnd(width)}  ${right}`);
-  return [`usage: ${usages.join("\n       ")}`, "", description, "", ...table].join("\n");
+  throw wrong(`${option} takes a number from ${least} to ${most}, not ${repr(typed)}`);
 }
 
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
-function explain(error: unknown, { address, port }: Address): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const { code = "", syscall = "", address: own } = error as NodeJS.ErrnoException & { address?: string };
-  // What else a server fails with is not about its own address, and Bun shows where it is.
-  if (!(serving ? ["bind"] : ["bind", "connect", "recv", "send"]).includes(syscall)) return undefined;
-  const at = repr({ address: own ?? address, port });
-  const chosen = serving && port > 0; // and not by the system, as a client's port
+export function explain(error: unknown): string | undefined {
+  const { code, syscall = "", address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  const deeds: Record<string, string> = { bind: "listen at", connect: "send to", send: "send to", recv: "hear from" };
+  // What is too long for any network is a mistake as well.
+  if (!(syscall in deeds) || (syscall === "send" && code === "EMSGSIZE")) return undefined;
+  const at = address === undefined ? "" : ` ('${address}', ${port})`;
+  const refused = `Connection refused by${at}: no server listens there`;
+  const denied = `Permission denied to send to${at}: a broadcast needs sock.setBroadcast(true), or a route forbids it`;
   const words: Record<string, string> = {
-    "bind EACCES": `Permission denied to listen at ${at}: ${port < 1024 ? "ports below 1024 are for root, choose one" : "choose another port"} with -p`,
-    "bind EADDRINUSE": chosen
-      ? `Address already in use: ${at}, choose another port with -p`
-      : `No UDP port is free at ${repr(own ?? address)}`,
-    "bind EADDRNOTAVAIL": `Cannot listen at ${at}: not an address of this machine`,
-    EACCES: `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it`,
-    ECONNREFUSED: `Connection refused by ${at}: no server listens there`,
-    EHOSTUNREACH: `No route to host ${at}`,
-    EMSGSIZE: `Message too long to be sent to ${at} in one datagram`,
-    ENETUNREACH: `Network is unreachable: no route to ${at}`,
+    "bind EACCES": `Permission denied to listen at${at}: ports below 1024 are for root, choose another with -p`,
+    "bind EADDRINUSE":
+      port === 0 ? `No port is free at${at}` : `Address already in use:${at}, choose another port with -p`,
+    "bind EADDRNOTAVAIL": `Cannot listen at${at}: not an address of this machine`,
+    "send EACCES": denied,
+    "connect EACCES": denied,
+    "recv EHOSTUNREACH": `No route to host${at}, or a firewall rejects it`,
+    "recv ECONNREFUSED": refused,
+    "send ECONNREFUSED": refused,
   };
-  const todo = syscall === "bind" ? "listen at" : "send to";
-  return words[`${syscall} ${code}`] ?? words[code] ?? `Cannot ${todo} ${at}: ${messageOf(error)}`;
+  const why = messageOf(error).replace(`, ${syscall}`, "");
+  return words[`${syscall} ${code}`] ?? `Cannot ${at === "" ? syscall : deeds[syscall] + at}: ${why}`;
 }
 
 /** The code of a system's error, such as `"EPIPE"`, or `""`. */
@@ -357,5 +186,5 @@ export function codeOf(error: unknown): string {
 
 /** What an error says, in one line, whatever it quotes. */
 export function messageOf(error: unknown): string {
-  return repr(error instanceof Error ? error.message : String(error)).slice(1, -1);
+  return (error instanceof Error ? error.message : String(error)).replace(/[^ -~]/g, escaped);
 }

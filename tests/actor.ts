@@ -4,7 +4,12 @@
  * datagram claims to come from there: it is written by hand, IP header and all, to a raw socket.
  */
 import { dlopen } from "bun:ffi";
-import type { Address } from "../terminal.ts";
+
+/** One end of a conversation. */
+export interface Address {
+  address: string;
+  port: number;
+}
 
 /** What an actor is told to send. */
 export interface Order {

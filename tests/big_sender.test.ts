@@ -29,11 +29,10 @@ linux("says 65535 on the loopback interface, whoever listens", async () => {
   expect(await send(`127.0.0.1 -p ${await closedPort()}`)).toEqual(found(65_535));
   using silent = await Peer.create();
   expect(await send(`localhost -p ${silent.port}`)).toEqual(found(65_535));
-  // What got through fills the largest datagram, and none came before or after it.
-  expect((await silent.receive()).text).toBe("#".repeat(65_507));
-  expect(silent.received).toEqual([]);
+  expect(silent.received).toEqual([]); // The loopback needs no asking.
   const answering = await serve("udp_local.ts server");
   expect(await send(`127.0.0.1 -p ${answering.port}`)).toEqual(found(65_535));
+  expect(answering.out.split("\n")).toHaveLength(2);
 });
 
 test("is for Linux only, whatever the host", async () => {

@@ -1,6 +1,5 @@
 /** Each defence of a client against 10,000 forged datagrams; and what happens without it. */
 import { describe, expect } from "bun:test";
-import { repr } from "../terminal.ts";
 import { namespaceTest } from "./network.ts";
 import { Actor, Peer } from "./peers.ts";
 import { noSecondLoopback, noSignals, testUnless } from "./platform.ts";
@@ -61,7 +60,7 @@ describe("the sender check of udp_local client", () => {
     ]);
     expect(reports()).toBeGreaterThanOrEqual(FORGERIES);
     for (const { socket } of forgers) {
-      const sender = repr(socket.address);
+      const sender = `('${socket.address.address}', ${socket.port})`;
       expect(client.err).toContain(`Ignoring 'Your data was 38 bytes long' from ${sender}: that is not the server\n`);
     }
   });

@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { namespaceTest, threeHosts } from "./network.ts";
-import { Actor, closedPort, Peer } from "./peers.ts";
-import { type Place, Running, run, serve, shell, start, useProcesses } from "./scripts.ts";
+import { Actor, closedPort } from "./peers.ts";
+import { Running, run, serve, shell, start, useProcesses } from "./scripts.ts";
 
 const test = useProcesses();
 
@@ -21,68 +21,28 @@ describe("broadcast to each subnet", () => {
     const others = start("udp_broadcast.ts server", carol);
     for (const one of [server, others]) await one.line(/^Listening/);
     alice.ip("route del broadcast 192.168.5.255 dev eth0 table local");
-    for (const [route, why] of [
-      ["prohibit", "EACCES: permission denied, send"],
-      ["unreachable", "EHOSTUNREACH: host is unreachable, send"],
-      ["blackhole", "EINVAL: invalid argument, send"],
-    ]) {
+    const routes: [route: string, err: string][] = [
+      [
+        "prohibit",
+        "Permission denied to send to ('192.168.5.255', 1060): a broadcast needs sock.setBroadcast(true), or a route forbids it\n",
+      ],
+      ["unreachable", "Cannot send to ('192.168.5.255', 1060): EHOSTUNREACH: host is unreachable\n"],
+      ["blackhole", "Cannot send to ('192.168.5.255', 1060): EINVAL: invalid argument\n"],
+    ];
+    for (const [route, err] of routes) {
       alice.ip(`route add ${route} 192.168.5.255`);
-      expect(await run("udp_broadcast.ts client", alice)).toEqual({
-        status: 1,
-        out: "eth1: network 172.16.32.0/20, broadcast address 172.16.47.255\n",
-        err: `eth0: cannot send to ('192.168.5.255', 1060): ${why}\n`,
-      });
+      const out = "Network 172.16.32.0/20, broadcast address 172.16.47.255\n";
+      expect(await run("udp_broadcast.ts client", alice)).toEqual({ status: 1, out, err });
       await others.line(SAYS);
       alice.ip(`route del ${route} 192.168.5.255`);
     }
     expect(server.out).toBe("Listening for datagrams at ('0.0.0.0', 1060)\n");
   });
-
-  namespaceTest("names no interface where two are in one subnet, and quotes a strange name", async (net) => {
-    const [alice, bob] = await threeHosts(net);
-    net.link(
-      { host: alice, name: "eth2", address: "192.168.5.20/24" },
-      { host: bob, name: "eth2", address: "192.168.6.1/24" },
-    );
-    alice.sh(`ip link set eth1 down; ip link set eth1 name "$(printf 'a\\033[2Jb')"`);
-    alice.sh(`ip link set "$(printf 'a\\033[2Jb')" up`);
-    const { status, out, err } = await run("udp_broadcast.ts client", alice);
-    expect({ status, err }).toEqual({ status: 0, err: "" });
-    expect(out.split("\n").sort()).toEqual([
-      "",
-      "'a\\x1b[2Jb': network 172.16.32.0/20, broadcast address 172.16.47.255",
-      "network 192.168.5.0/24, broadcast address 192.168.5.255",
-    ]);
-  });
-
-  namespaceTest("is sent though nobody reads what is printed", async (net) => {
-    const [alice, bob, carol] = await threeHosts(net);
-    const servers = [start("udp_broadcast.ts server", bob), start("udp_broadcast.ts server", carol)];
-    for (const one of servers) await one.line(/^Listening/);
-    const client = `"$bun" udp_broadcast.ts client; echo "status $?" >&2`;
-    const { err } = await new Running([
-      ...alice.prefix,
-      ...["env", `bun=${process.execPath}`, "sh", "-c", `{ sleep 0.1; ${client}; } | true`],
-    ]).end();
-    expect(err).toBe("status 0\n");
-    for (const one of servers) await one.line(SAYS);
-  });
 });
 
-describe("where the reader of the output has gone,", () => {
-  test("a client still says what went wrong", async () => {
-    const command = `"$bun" udp_remote.ts client -p ${await closedPort()}; echo "status $?" >&2`;
-    const { err } = await shell(`{ sleep 0.1; ${command}; } | true`).end();
-    expect(err).toMatch(/^Connection refused by .*\nstatus 1\n$/);
-  });
-
-  test("a client that is answered succeeds, and a server ends", async () => {
-    const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
-    const command = `"$bun" udp_remote.ts client -p ${server.port}; echo "status $?" >&2`;
-    expect((await shell(`{ sleep 0.1; ${command}; } | true`).end()).err).toBe("status 0\n");
-    const gone = `{ sleep 0.1; "$bun" udp_remote.ts server -p 0; echo "status $?" >&2; } | true`;
-    expect((await shell(gone).end()).err).toBe("status 0\n");
-  });
+test("a server whose output nobody reads any more ends", async () => {
+  const gone = `{ sleep 0.1; "$bun" udp_remote.ts server -p 0; echo "status $?" >&2; } | true`;
+  expect((await shell(gone).end()).err).toBe("status 0\n");
 });
 
 describe("text from the command line is escaped, in one line:", () => {
@@ -92,14 +52,14 @@ describe("text from the command line is escaped, in one line:", () => {
     [["client", "--\x1b[2J"], 2, "Unknown option '--\\x1b[2J': see --help"],
     [["client", "--a\nb"], 2, "Unknown option '--a\\nb': see --help"],
     [["client", "--a. b"], 2, "Unknown option '--a. b': see --help"],
-    [["client", "--it's"], 2, `Unknown option "--it's": see --help`],
+    [["client", "--it's"], 2, `Unknown option '--it's': see --help`],
     [["client", "-\x1b"], 2, "Unknown option '-\\x1b': see --help"],
     [["client", "--request-id=\x1b"], 2, "Option '--request-id' does not take an argument: see --help"],
-    [["\x1b\n"], 2, "unknown role '\\x1b\\n': choose server or client"],
-    [["client", "a", "\x1b\n"], 2, "unexpected argument '\\x1b\\n'"],
-    [["client", "-p", "\x1b\n"], 2, "-p takes a whole number from 1 to 65535, not '\\x1b\\n'"],
-    [["server", "--drop", "\n"], 2, "--drop takes a number from 0 to 1, not '\\n'"],
-    [["client", "é:1"], 1, "'\\xe9:1' is more than a host: give its name or IPv4 address alone, and the port with -p"],
+    [["\x1b\n"], 2, "Give a role, server or client: see --help"],
+    [["client", "a", "\x1b\n"], 2, "Unexpected argument '\\x1b\\n': see --help"],
+    [["client", "-p", "\x1b\n"], 2, "-p takes a number from 1 to 65535, not '\\x1b\\n': see --help"],
+    [["server", "--drop", "\n"], 2, "--drop takes a number from 0 to 1, not '\\n': see --help"],
+    [["client", "é:1"], 1, "Unknown host '\\xe9:1': ENOTFOUND (a port is given with -p)"],
   ];
   for (const [words, status, line] of cases) {
     test(JSON.stringify(words), async () => {
@@ -119,11 +79,12 @@ describe("text from the command line is escaped, in one line:", () => {
 
 test("a host with a port is told from an IPv6 address", async () => {
   for (const host of ["localhost:1060", "127.0.0.1:1060", "http://127.0.0.1", "::1:x", ":"]) {
-    const why = "is more than a host: give its name or IPv4 address alone, and the port with -p";
-    expect(await run(`udp_remote.ts client ${host}`)).toEqual(failed(`'${host}' ${why}`));
+    const { status, out, err } = await run(`udp_remote.ts client ${host}`);
+    expect({ status, out }).toEqual({ status: 1, out: "" });
+    expect(err).toMatch(/^Unknown host '.*': \w+ \(a port is given with -p\)\n$/);
   }
   for (const host of ["::1", "fe80::1%eth0", "::ffff:127.0.0.1"]) {
-    const why = "looks like an IPv6 address: the listings speak IPv4, give a name or 127.0.0.1";
+    const why = "looks like an IPv6 address: the listings speak IPv4";
     expect(await run(`udp_remote.ts client ${host}`)).toEqual(failed(`'${host}' ${why}`));
   }
 });
@@ -155,7 +116,7 @@ describe("an error is blamed on what it is:", () => {
     host.sh("echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range");
     const taken = await serve("udp_remote.ts server", host);
     expect(taken.port).toBe(40_000);
-    const free = (address: string) => failed(`No UDP port is free at '${address}'`);
+    const free = (address: string) => failed(`No port is free at ('${address}', 0)`);
     expect(await run("udp_local.ts client", host)).toEqual(free("0.0.0.0"));
     expect(await run("udp_remote.ts client", host)).toEqual(free("0.0.0.0"));
     expect(await run("udp_broadcast.ts client 127.255.255.255", host)).toEqual(free("0.0.0.0"));
@@ -166,10 +127,10 @@ describe("an error is blamed on what it is:", () => {
     const host = await net.host("host");
     const routes: Record<string, string> = {
       "20.0.0.1":
-        "Permission denied to send to ('20.0.0.1', 1060): broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it",
-      "21.0.0.1": "Cannot send to ('21.0.0.1', 1060): EINVAL: invalid argument, connect",
-      "22.0.0.1": "No route to host ('22.0.0.1', 1060)",
-      "23.0.0.1": "Network is unreachable: no route to ('23.0.0.1', 1060)",
+        "Permission denied to send to ('20.0.0.1', 1060): a broadcast needs sock.setBroadcast(true), or a route forbids it",
+      "21.0.0.1": "Cannot send to ('21.0.0.1', 1060): EINVAL: invalid argument",
+      "22.0.0.1": "Cannot send to ('22.0.0.1', 1060): EHOSTUNREACH: host is unreachable",
+      "23.0.0.1": "Cannot send to ('23.0.0.1', 1060): ENETUNREACH: network is unreachable",
     };
     host.ip("route add prohibit 20.0.0.0/8");
     host.ip("route add blackhole 21.0.0.0/8");
@@ -178,65 +139,9 @@ describe("an error is blamed on what it is:", () => {
       for (const script of ["udp_remote.ts client", "big_sender.ts", "udp_broadcast.ts client"]) {
         const { status, out, err } = await run(`${script} ${address}`, host);
         expect({ status, out }).toEqual({ status: 1, out: "" });
-        expect(err.replace(/send\n$/, "connect\n").replace("no route to", "no route to")).toBe(`${line}\n`);
+        expect(err).toBe(`${line}\n`);
       }
     }
-  });
-
-  const without = (what: string): Place => {
-    const preload = join(tmpdir(), `errors-${crypto.randomUUID()}.ts`);
-    void Bun.write(preload, what);
-    preloads.push(preload);
-    return { prefix: [], options: ["--preload", preload] };
-  };
-  const preloads: string[] = [];
-  afterAll(() => {
-    for (const file of preloads) rmSync(file);
-  });
-  /** A system that refuses a call of Bun's sockets with a code. */
-  const refusing = (code: string, syscall: string) =>
-    without(`
-      const error = () => Object.assign(new Error("${code}: refused, ${syscall}"), { code: "${code}", syscall: "${syscall}", errno: 1 });
-      const udpSocket = Bun.udpSocket;
-      Bun.udpSocket = async (options) => {
-        if ("${syscall}" === "bind") throw error();
-        const sock = await udpSocket(options);
-        Object.defineProperty(sock, "send", { value() { throw error(); } });
-        return sock;
-      };`);
-
-  test("what other systems refuse", async () => {
-    const at = "('127.0.0.1', 1060)";
-    const cases: [code: string, syscall: string, command: string, line: string][] = [
-      ["EACCES", "bind", "udp_local.ts server", `Permission denied to listen at ${at}: choose another port with -p`],
-      ["EINVAL", "bind", "udp_local.ts server", `Cannot listen at ${at}: EINVAL: refused, bind`],
-      ["EADDRNOTAVAIL", "send", "udp_local.ts client", `Cannot send to ${at}: EADDRNOTAVAIL: refused, send`],
-      [
-        "EACCES",
-        "send",
-        "udp_remote.ts client",
-        `Permission denied to send to ${at}: broadcast is for udp_broadcast.ts, which sets SO_BROADCAST, or a route prohibits it`,
-      ],
-      ["EPERM", "send", "udp_remote.ts client", `Cannot send to ${at}: EPERM: refused, send`],
-    ];
-    for (const [code, syscall, command, line] of cases) {
-      const { status, err } = await run(command, refusing(code, syscall));
-      expect({ status, err }).toEqual({ status: 1, err: `${line}\n` });
-    }
-  });
-
-  test("a cable that is pulled is no end, for each of its errors", async () => {
-    using peer = await Peer.create();
-    await Promise.all(
-      ["EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EHOSTDOWN", "ENOBUFS"].map(async (code) => {
-        const command = `udp_remote.ts client -p ${peer.port}`;
-        expect(await run(command, refusing(code, "send"))).toMatchObject({
-          status: 1,
-          out: expect.stringContaining("Waiting up to 1.6 seconds for a reply\n"),
-          err: "I think the server is down\n",
-        });
-      }),
-    );
   });
 });
 
@@ -249,30 +154,27 @@ namespaceTest("a route that prohibits ends a client that waits, a pulled cable d
   alice.ip("rule add to 192.168.5.11 prohibit");
   const { status, err } = await client.end();
   expect(status).toBe(1);
-  expect(err).toMatch(/^Permission denied to send to \('192\.168\.5\.11', 1060\): .*prohibits it\n$/);
+  expect(err).toMatch(/^Permission denied to send to \('192\.168\.5\.11', 1060\): .*a route forbids it\n$/);
 });
 
-namespaceTest("replies to neighbours that are switched off hold up nobody for good", async (net) => {
-  const [alice, bob] = await threeHosts(net);
-  /** A server that has been asked by so many neighbours that are not there, and how a client fares then. */
-  async function askedBy(neighbours: number) {
+namespaceTest(
+  "replies to neighbours that are switched off fill the send buffer, and cost nobody a reply",
+  async (net) => {
+    const [alice, bob] = await threeHosts(net);
     const server = await serve("udp_remote.ts server --drop 0", bob);
     const to = { address: "192.168.5.11", port: server.port };
     const actor = await Actor.create(alice);
-    for (let i = 0; i < neighbours; i++) {
+    for (let i = 0; i < 400; i++) {
       const from = { address: `192.168.5.${20 + (i % 200)}`, port: 1000 + i };
       await actor.send({ texts: [`gone ${i}`], to, from });
+      // Some 260 replies fill the buffer, until the system gives up looking for the neighbours, after some 3 s.
       if (i % 50 === 49) await server.until("line", () => server.out.includes(`'gone ${i}'`));
     }
-    return { server, client: await run(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice) };
-  }
-  const [some, many] = await Promise.all([askedBy(400), askedBy(900)]);
-  expect(some.client).toMatchObject({ status: 0, err: "" });
-  expect(some.server.err).toBe("");
-  // More than its own bound and the kernel's buffer hold: what is dropped is said.
-  await many.server.until("report", () => many.server.err.includes("Dropped"));
-  expect(many.server.err).toMatch(/^Dropped \d+ replies: there was no room in the send buffer\n$/);
-});
+    const client = await run(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice);
+    expect(client).toMatchObject({ status: 0, err: "" });
+    expect(server.err).toBe("");
+  },
+);
 
 describe("the same lines come from", () => {
   const folder = mkdtempSync(join(tmpdir(), "binary-"));

@@ -1,6 +1,5 @@
 /** The other end of a script's conversation: a plain UDP socket in the test itself. */
-import type { Address } from "../terminal.ts";
-import type { Order } from "./actor.ts";
+import type { Address, Order } from "./actor.ts";
 import { PATIENCE, type Place, type Running, start } from "./scripts.ts";
 
 export interface Datagram {
