@@ -116,7 +116,7 @@ export async function udpSocket(
   const connected = "connect" in options;
   const { hostname = "", port = 0 } = connected ? options.connect : options;
   const address = await resolveHost(hostname);
-  const addressed = (error: unknown, end = { address, port }) => Object.assign(error as Error, end);
+  const addressed = (error: unknown, end: object = { address, port }) => Object.assign(error as Error, end);
   const queue = new Queue();
   const socket = {
     data: (_: unknown, data: Buffer, port: number, address: string) => queue.put([data, new Address(address, port)]),
@@ -168,9 +168,9 @@ export async function udpSocket(
   };
   const sendTo = (data: string | Uint8Array, to: { address: string; port: number }) => {
     try {
-      while (!send(data, to.port, to.address)) Bun.sleepSync(1); // The send buffer is full: Python's sendto blocks here.
+      while (!bun.send(data, to.port, to.address)) Bun.sleepSync(1); // The send buffer is full: Python's sendto blocks here.
     } catch (error) {
-      const line = explain(error);
+      const line = explain(addressed(error, to));
       if (line === undefined) {
         Error.captureStackTrace(error as Error, sendTo);
         throw error;

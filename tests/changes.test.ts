@@ -3,9 +3,9 @@ import { afterAll, describe, expect } from "bun:test";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Peer } from "./peers.ts";
-import { noSignals, testUnless } from "./platform.ts";
-import { type Running, run, serve, useProcesses } from "./scripts.ts";
+import { closedPort, Peer } from "./peers.ts";
+import { LARGEST, noSignals, testUnless } from "./platform.ts";
+import { type Running, run, serve, start, useProcesses } from "./scripts.ts";
 
 const test = useProcesses();
 
@@ -187,14 +187,19 @@ describe.each(SERVERS)("%s", (script, options) => {
   });
 
   for (const [what, wrong, error] of [
-    ["a text that is too long", 'sock.sendTo("x".repeat(70_000), address);', "EMSGSIZE"],
-    ["no text", "sock.sendTo(42 as any, address);", "TypeError"],
-    ["no address", 'sock.sendTo(message, { address: "localhost", port: 5 });', "TypeError"],
-    ["no port", "sock.sendTo(message, { ...address, port: 70_000 });", "TypeError"],
-    ["a closed socket", "sock.close(); sock.sendTo(message, address);", "Socket is closed"],
+    ["a text that is too long to send", 'sock.sendTo("x".repeat(70_000), address);', "EMSGSIZE"],
+    ["no text to send", "sock.sendTo(42 as any, address);", "TypeError"],
+    ["no address to send to", 'sock.sendTo(message, { address: "localhost", port: 5 });', "TypeError"],
+    ["no port to send to", "sock.sendTo(message, { ...address, port: 70_000 });", "TypeError"],
+    ["a closed socket to send from", "sock.close(); sock.sendTo(message, address);", "Socket is closed"],
     ["an own error", 'throw new Error("mine");', "error: mine"],
+    [
+      "a log that cannot be written",
+      'const { appendFileSync } = await import("node:fs"); appendFileSync("/no/such", text);',
+      "ENOENT",
+    ],
   ] as const) {
-    test(`${what} to send is shown where it stands`, async () => {
+    test(`${what} is shown where it stands`, async () => {
       const server = await serveChanged([SEND, `    ${wrong}\n`]);
       using peer = await Peer.create();
       askAtOnce(peer, server, ["hi", "there"]);
@@ -259,18 +264,102 @@ describe("a client", () => {
   });
 });
 
+test("a server that sleeps shows each line, and sends each reply, when its line runs", async () => {
+  const copy = changed("udp_local.ts", [SEND, `${SEND}    Bun.sleepSync(300);\n`]);
+  let screen = "";
+  const shown: number[] = [];
+  const server = Bun.spawn([process.execPath, copy, "server", "-p", "0"], {
+    terminal: {
+      data: (_, data) => {
+        screen += Buffer.from(data).toString();
+        while (shown.length < screen.split("\n").length - 2) shown.push(performance.now());
+      },
+    },
+  });
+  await using _terminal = server.terminal as Bun.Terminal;
+  while (!screen.includes("\n")) await Bun.sleep(5);
+  using peer = await Peer.create();
+  for (const text of ["a", "bb", "ccc"]) peer.send(text, Number(/(\d+)\)/.exec(screen)?.[1]));
+  const replied: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    await peer.receive();
+    replied.push(performance.now());
+  }
+  server.kill();
+  await server.exited;
+  // Put off, they would come together.
+  for (const [first = 0, second = 0, third = 0] of [replied, shown]) {
+    expect(second - first).toBeGreaterThan(150);
+    expect(third - second).toBeGreaterThan(150);
+  }
+});
+
+describe("a request ID", () => {
+  test.each(SERVERS)("of the reader's own is repeated by %s, and a monstrous one is none", async (script, options) => {
+    const server = await serve(`${script} ${options}`);
+    using peer = await Peer.create();
+    const monster = `[${"x".repeat(LARGEST - 10)}] text`;
+    for (const [text, id] of [
+      ["[1] ", "[1] "],
+      ["[my_question] what?", "[my_question] "],
+      [monster, ""],
+      ["on", ""],
+    ] as const) {
+      peer.send(text, server.port);
+      const own = script === "udp_local.ts" ? "" : id; // Listing 2-1 has no request IDs
+      expect((await peer.receive()).text).toBe(own + replyTo(text));
+    }
+  });
+});
+
+describe("bun --watch runs a client again when it is saved:", () => {
+  const save = (file: string) => writeFileSync(file, `${readFileSync(file, "utf8")}\n`);
+
+  test("one that is answered", async () => {
+    const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+    const copy = changed("udp_remote.ts");
+    const client = start(["--watch", "--no-clear-screen", copy, "client", "-p", String(server.port)]);
+    for (let i = 0; i < 2; i++) {
+      await client.line("The server says 'Your data was 23 bytes long'");
+      save(copy);
+    }
+  });
+
+  test("one that fails", async () => {
+    const copy = changed("udp_remote.ts");
+    const client = start(["--watch", "--no-clear-screen", copy, "client", "-p", String(await closedPort())]);
+    for (let i = 1; i < 3; i++) {
+      await client.until(`${i} failures`, () => client.err.split("Connection refused").length === i + 1);
+      save(copy);
+    }
+  });
+});
+
 const tsc = join(TOP, "node_modules/.bin/tsc");
 const noTypes = existsSync(tsc) ? "" : "there is no tsc here, which `bun install` brings";
 const typesTest = testUnless(noSignals, noTypes);
 
-typesTest("the types are content with bytes, and with what Bun's sockets can do", () => {
-  const edit = "    sock.sendTo(data, address);\n    sock.sendTo(message, address);\n    sock.setTTL(1);\n";
+/** What the type checker says of a changed listing. */
+function typesOf(script: string, ...edits: [string, string][]): string {
   const own = mkdtempSync(join(tmpdir(), "types-"));
   for (const file of ["terminal.ts", "udp_helpers.ts", "udp_socket.ts", "tsconfig.json"])
     cpSync(join(TOP, file), join(own, file));
-  cpSync(changed("udp_local.ts", [SEND, edit]), join(own, "udp_local.ts"));
+  cpSync(changed(script, ...edits), join(own, script));
   symlinkSync(join(TOP, "node_modules"), join(own, "node_modules"));
-  const { exitCode, stdout } = Bun.spawnSync([tsc, "--noEmit"], { cwd: own });
-  expect({ exitCode, stdout: stdout.toString() }).toEqual({ exitCode: 0, stdout: "" });
+  const { stdout } = Bun.spawnSync([tsc, "--noEmit"], { cwd: own });
   rmSync(own, { recursive: true });
+  return stdout.toString();
+}
+
+typesTest("the types are content with bytes, and with what Bun's sockets can do", () => {
+  expect(typesOf("udp_local.ts", [SEND, `    sock.sendTo(data, address);\n${SEND}    sock.setTTL(1);\n`])).toBe("");
+});
+
+typesTest("a typo in what a role takes is a type error", () => {
+  expect(typesOf("udp_local.ts", ["({ port }) => server(port)", "({ prot }) => server(prot)"])).toContain(
+    "Property 'prot' does not exist",
+  );
+  expect(typesOf("udp_remote.ts", ["port, drop }) =>", "port, dorp }) =>"])).toContain(
+    "Property 'dorp' does not exist",
+  );
 });
