@@ -158,25 +158,27 @@ export function numberOf(option: string, typed: string, least: number, most: num
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
 export function explain(error: unknown): string | undefined {
   const { code, syscall = "", address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  if (syscall === "getifaddrs") return "The system does not tell its interfaces";
   const deeds: Record<string, string> = { bind: "listen at", connect: "send to", send: "send to", recv: "hear from" };
   // What is too long for any network is a mistake as well.
   if (!(syscall in deeds) || (syscall === "send" && code === "EMSGSIZE")) return undefined;
-  const at = address === undefined ? "" : ` ('${address}', ${port})`;
-  const refused = `Connection refused by${at}: no server listens there`;
-  const denied = `Permission denied to send to${at}: a broadcast needs sock.setBroadcast(true), or a route forbids it`;
+  const end = address === undefined ? "an address" : `('${address}', ${port})`;
+  const refused = `Connection refused by ${end}: no server listens there`;
+  const denied = `Permission denied to send to ${end}: a broadcast needs sock.setBroadcast(true), or a route forbids it`;
   const words: Record<string, string> = {
-    "bind EACCES": `Permission denied to listen at${at}: ports below 1024 are for root, choose another with -p`,
+    "bind EACCES": `Permission denied to listen at ${end}: ports below 1024 are for root, choose another with -p`,
     "bind EADDRINUSE":
-      port === 0 ? `No port is free at${at}` : `Address already in use:${at}, choose another port with -p`,
-    "bind EADDRNOTAVAIL": `Cannot listen at${at}: not an address of this machine`,
-    "send EACCES": denied,
+      port === 0 ? `No port is free at ${end}` : `Address already in use: ${end}, choose another port with -p`,
+    "bind EADDRNOTAVAIL": `Cannot listen at ${end}: not an address of this machine`,
     "connect EACCES": denied,
-    "recv EHOSTUNREACH": `No route to host${at}, or a firewall rejects it`,
+    "send EACCES": denied,
+    "recv EHOSTUNREACH": `No route to host ${end}, or a firewall rejects it`,
     "recv ECONNREFUSED": refused,
     "send ECONNREFUSED": refused,
   };
-  const why = messageOf(error).replace(`, ${syscall}`, "");
-  return words[`${syscall} ${code}`] ?? `Cannot ${at === "" ? syscall : deeds[syscall] + at}: ${why}`;
+  return (
+    words[`${syscall} ${code}`] ?? `Cannot ${deeds[syscall]} ${end}: ${messageOf(error).replace(`, ${syscall}`, "")}`
+  );
 }
 
 /** The code of a system's error, such as `"EPIPE"`, or `""`. */

@@ -49,8 +49,6 @@ export type UnconnectedSocket = Bun.udp.Socket<"buffer"> &
 
 /** How many datagrams wait for a busy program. The kernel holds about as many, and drops what comes then as well. */
 const QUEUE_LIMIT = 256;
-/** How long a wait that is over still takes what came in time. */
-const LAST_LOOK = 10; // ms
 
 /** What has arrived and was not taken yet. */
 class Queue {
@@ -98,7 +96,7 @@ class Queue {
   async *within(seconds: number): AsyncGenerator<Datagram, void> {
     if (!(seconds >= 0)) throw new RangeError(`a wait takes seconds from 0 up, not ${seconds}`);
     yield* this.until(performance.now() + seconds * 1000);
-    yield* this.until(performance.now() + LAST_LOOK); // A script that was stopped (Ctrl-Z) wakes up late.
+    yield* this.until(performance.now() + 10); // A script that was stopped (Ctrl-Z) takes what came in time.
   }
 }
 
@@ -125,34 +123,17 @@ export async function udpSocket(
       if (connected) queue.put(addressed(args.at(-1)));
     },
   };
-  let sock: Bun.udp.Socket<"buffer">;
-  try {
-    const end = { hostname: address, port };
-    sock = (await Bun.udpSocket(
-      (connected ? { connect: end, socket } : { ...end, socket }) as Bun.udp.SocketOptions<"buffer">,
-    )) as Bun.udp.Socket<"buffer">;
-  } catch (error) {
-    const own = connected && (error as NodeJS.ErrnoException).syscall === "bind"; // which the system chooses
+  const end = { hostname: address, port };
+  const open = () => Bun.udpSocket({ ...(connected ? { connect: end } : end), socket });
+  const sock = await Promise.try(open).catch((error) => {
+    const own = connected && error.syscall === "bind"; // The system chooses it.
     throw addressed(error, own ? { address: "0.0.0.0", port: 0 } : undefined);
-  }
+  });
   askForNoErrors(sock);
   sock.unref();
   queue.socket = sock;
 
   const bun = { send: sock.send.bind(sock), close: sock.close.bind(sock) };
-  /** Bun's own, whose error is told whom it concerns, and stands where the reader's line is. */
-  const send = (...args: Parameters<typeof bun.send>) => {
-    try {
-      return bun.send(...args);
-    } catch (error) {
-      Error.captureStackTrace(error as Error, send);
-      throw addressed(error, connected ? undefined : { address: args[2], port: args[1] });
-    }
-  };
-  const close = () => {
-    bun.close();
-    queue.close();
-  };
   const members = {
     address: new Address(sock.address.address, sock.address.port),
     within: (seconds: number) => queue.within(seconds),
@@ -162,24 +143,32 @@ export async function udpSocket(
       throw Object.assign(new Error(`Nothing came in ${seconds} seconds`), { code: "ETIMEDOUT" });
     },
     [Symbol.asyncIterator]: () => queue.until(Infinity),
-    send,
-    close,
-    [Symbol.dispose]: close,
-  };
-  const sendTo = (data: string | Uint8Array, to: { address: string; port: number }) => {
-    try {
-      while (!bun.send(data, to.port, to.address)) Bun.sleepSync(1); // The send buffer is full: Python's sendto blocks here.
-    } catch (error) {
-      const line = explain(addressed(error, to));
-      if (line === undefined) {
-        Error.captureStackTrace(error as Error, sendTo);
-        throw error;
+    /** Bun's own, whose error is told whom it concerns, and stands where the reader's line is. */
+    send(...args: Parameters<typeof bun.send>) {
+      try {
+        return bun.send(...args);
+      } catch (error) {
+        Error.captureStackTrace(error as Error, members.send);
+        throw addressed(error, connected ? undefined : { address: args[2], port: args[1] });
       }
-      warn(line);
-    }
+    },
+    sendTo(data: string | Uint8Array, to: { address: string; port: number }) {
+      try {
+        while (!bun.send(data, to.port, to.address)) Bun.sleepSync(1); // A full send buffer: Python's sendto blocks here.
+      } catch (error) {
+        Error.captureStackTrace(error as Error, members.sendTo);
+        const line = explain(addressed(error, to));
+        if (line === undefined) throw error;
+        warn(line);
+      }
+    },
+    close() {
+      bun.close();
+      queue.close();
+    },
+    [Symbol.dispose]: () => members.close(),
   };
-  // Defined on Bun's own socket, whose other methods stay.
-  return Object.defineProperties(sock, Object.getOwnPropertyDescriptors(connected ? members : { ...members, sendTo }));
+  return Object.defineProperties(sock, Object.getOwnPropertyDescriptors(members)); // Bun's other methods stay.
 }
 
 /**
@@ -218,9 +207,6 @@ export function getsockopt(sock: object, level: number, option: number): number 
   throw new Failure(`The system does not tell the socket option ${option}`);
 }
 
-const IPPROTO_IP = 0;
-const IP_RECVERR = 11;
-
 /**
  * Bun asks Linux for every ICMP error (IP_RECVERR), and one client that has left then fails the reply to the next. Python
  * does not ask: a server hears nothing, a connected client what is final, such as a refusal.
@@ -228,6 +214,6 @@ const IP_RECVERR = 11;
 function askForNoErrors(sock: object): void {
   if (process.platform !== "linux") return;
   try {
-    setsockopt(sock, IPPROTO_IP, IP_RECVERR, 0);
+    setsockopt(sock, 0, 11, 0); // IPPROTO_IP, IP_RECVERR
   } catch {} // no C library to call: all else goes on
 }

@@ -13,11 +13,13 @@ export interface Address {
 
 /** What an actor is told to send. */
 export interface Order {
-  texts: string[];
+  texts?: string[];
   to: Address;
   /** The source to forge. */
   from?: Address;
-  /** How many datagrams in all; the texts are taken in turn. @default {texts.length} */
+  /** ICMP errors, type and code, in place of texts: each says what became of a datagram that `to` has sent to `from`. */
+  errors?: [type: number, code: number][];
+  /** How many datagrams in all; the texts are taken in turn. @default {1 each} */
   count?: number;
   /** Over how many seconds they are spread. @default {0} */
   seconds?: number;
@@ -26,6 +28,7 @@ export interface Order {
 const AF_INET = 2;
 const SOCK_RAW = 3;
 const IPPROTO_RAW = 255;
+const IPPROTO_ICMP = 1;
 const IPPROTO_UDP = 17;
 
 function rawSocket() {
@@ -44,18 +47,31 @@ function rawSocket() {
 
 const octets = (address: string) => address.split(".").map(Number);
 
-/** An IPv4 packet with a UDP datagram; the kernel adds the header's length, ID and checksum. */
-function packetOf(text: string, from: Address, to: Address): Uint8Array {
-  const packet = Buffer.alloc(28 + text.length);
-  packet[0] = 0x45; // version 4, a header of 5 words
-  packet[8] = 64; // time to live
-  packet[9] = IPPROTO_UDP;
-  packet.set([...octets(from.address), ...octets(to.address)], 12);
-  packet.writeUInt16BE(from.port, 20);
-  packet.writeUInt16BE(to.port, 22);
-  packet.writeUInt16BE(8 + text.length, 24); // and no UDP checksum, which IPv4 allows
-  packet.write(text, 28, "latin1");
-  return packet;
+/** An IPv4 packet; the kernel adds the header's length, ID and checksum. */
+function packetOf(protocol: number, from: Address, to: Address, body: Buffer): Buffer {
+  const header = Buffer.alloc(20);
+  header[0] = 0x45; // version 4, a header of 5 words
+  header[8] = 64; // time to live
+  header[9] = protocol;
+  header.set([...octets(from.address), ...octets(to.address)], 12);
+  return Buffer.concat([header, body]);
+}
+
+function datagramOf(text: string, from: Address, to: Address): Buffer {
+  const body = Buffer.alloc(8 + text.length);
+  body.writeUInt16BE(from.port, 0);
+  body.writeUInt16BE(to.port, 2);
+  body.writeUInt16BE(body.length, 4); // and no checksum, which IPv4 allows
+  body.write(text, 8, "latin1");
+  return packetOf(IPPROTO_UDP, from, to, body);
+}
+
+function errorOf([type, code]: [number, number], from: Address, to: Address): Buffer {
+  const body = Buffer.concat([Buffer.from([type, code, 0, 0, 0, 0, 5, 120]), datagramOf("", to, from)]); // an MTU of 1400
+  let sum = 0;
+  for (let i = 0; i < body.length; i += 2) sum += body.readUInt16BE(i);
+  body.writeUInt16BE(~((sum & 0xffff) + (sum >>> 16)) & 0xffff, 2);
+  return packetOf(IPPROTO_ICMP, from, to, body);
 }
 
 if (import.meta.main) {
@@ -71,14 +87,24 @@ if (import.meta.main) {
   let raw: ReturnType<typeof rawSocket> | undefined;
   for await (const line of console) {
     if (line === "") break; // the end of the input
-    const { texts, to, from, count = texts.length, seconds = 0 } = JSON.parse(line) as Order;
+    const {
+      texts = [],
+      to,
+      from,
+      errors = [],
+      count = texts.length + errors.length,
+      seconds = 0,
+    } = JSON.parse(line) as Order;
+    const packets = from && [
+      ...texts.map((text) => datagramOf(text, from, to)),
+      ...errors.map((one) => errorOf(one, from, to)),
+    ];
     const begin = performance.now();
     for (let i = 0; i < count; i++) {
-      const text = texts[i % texts.length] ?? "";
-      if (from === undefined) sock.send(text, to.port, to.address);
+      if (packets === undefined) sock.send(texts[i % texts.length] ?? "", to.port, to.address);
       else {
         raw ??= rawSocket();
-        raw(packetOf(text, from, to), to);
+        raw(packets[i % packets.length] as Buffer, to);
       }
       const early = begin + (seconds * 1000 * i) / count - performance.now();
       if (early > 1) await Bun.sleep(early);

@@ -30,6 +30,12 @@ testUnless(noSignals, broadcasting)("a client with an address is silent", async 
   await server.line(/^The client at \('127\.0\.0\.1', \d+\) says: 'Broadcast datagram!'$/);
 });
 
+testUnless(noSignals, broadcasting)("a system that does not tell its interfaces is said in one line", async () => {
+  const place = { prefix: [], options: ["--preload", "./tests/no_netlink.ts"] };
+  const err = "The system does not tell its interfaces\n";
+  expect(await run("udp_broadcast.ts client", place)).toEqual({ status: 1, out: "", err });
+});
+
 namespaceTest("a client without an address reaches each connected subnet", async (net) => {
   expect(await run("udp_broadcast.ts client", await net.host("lonely"))).toEqual({
     status: 1,
