@@ -1,3 +1,4 @@
+/** The arithmetic of the helpers, and what is printed, without a process. */
 import { describe, expect, test } from "bun:test";
 import { repr } from "../terminal.ts";
 import { backoff, isReply, newRequestId, requestIdOf, sameAddress, subnetOf } from "../udp_helpers.ts";

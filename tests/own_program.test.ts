@@ -1,11 +1,11 @@
 /** A program of a reader's own, on the socket of the listings: what Python's socket would do, this one does. */
-import { describe, expect } from "bun:test";
-import { namespaceTest, threeHosts } from "./network.ts";
-import { closedPort, Peer } from "./peers.ts";
-import { noSignals, testUnless } from "./platform.ts";
-import { run, serve, start, useProcesses } from "./scripts.ts";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { notLinux, skips } from "./support/machine.ts";
+import { networkTest, threeHosts } from "./support/network.ts";
+import { closedPort, Peer } from "./support/peers.ts";
+import { LONG, run, serve, start } from "./support/processes.ts";
 
-const test = useProcesses();
+setDefaultTimeout(LONG);
 
 const PRELUDE = `
   import { codeOf, print, repr } from "./terminal.ts";
@@ -51,7 +51,7 @@ describe("a program ends when nobody waits any more", () => {
   });
 
   test("also a client that does not close its socket", async () => {
-    const server = await serve("udp_local.ts server");
+    await using server = await serve("udp_local.ts server");
     const lines = await linesOf(`
       const sock = await udpSocket({ connect: { hostname, port: ${server.port} } });
       sock.send("hello");
@@ -60,7 +60,7 @@ describe("a program ends when nobody waits any more", () => {
   });
 
   test("and where ten clients ask at the same time, one of which is refused", async () => {
-    const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+    await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
     const lines = await linesOf(`
       import { client } from "./udp_remote.ts";
       try { await client(hostname, ${await closedPort()}); } catch (error) { print(codeOf(error)); }
@@ -81,7 +81,7 @@ test("what was sent before a socket is closed arrives", async () => {
   for (let i = 0; i < 40; i++) expect((await peer.receive()).text).toBe(`number ${i}`);
 });
 
-namespaceTest("a socket's option comes after what was sent before it", async (net) => {
+networkTest("a socket's option comes after what was sent before it", async (net) => {
   const [alice] = await threeHosts(net);
   const text = `
     const group = { address: "239.1.2.3", port: 5000 };
@@ -100,7 +100,7 @@ namespaceTest("a socket's option comes after what was sent before it", async (ne
 
 describe("receive", () => {
   test("gives up after some silence, and takes the next reply", async () => {
-    const server = await serve("udp_local.ts server");
+    await using server = await serve("udp_local.ts server");
     const [code, waited, reply] = await linesOf(`
       using sock = await udpSocket({ connect: { hostname, port: ${server.port} } });
       print(await seconds(async () => { try { await sock.receive(0.2); } catch (error) { print(codeOf(error)); } }));
@@ -136,7 +136,7 @@ describe("receive", () => {
 describe("within", () => {
   test("ends in time while datagrams come", async () => {
     using peer = await Peer.create();
-    const collector = start([
+    await using collector = start([
       "-e",
       `${PRELUDE}
       using sock = await udpSocket({ connect: { hostname, port: ${peer.port} } });
@@ -191,31 +191,15 @@ test("print writes where it stands, as it is, and addresses and bytes as Python"
   ]);
 });
 
-const broadcasting = process.platform === "linux" ? "" : "only Linux broadcasts on the loopback interface";
-
-testUnless(noSignals, broadcasting)(
-  "a broadcast without setBroadcast(true) says what it needs, and goes on",
-  async () => {
-    expect(
-      await program(`
+test.skipIf(skips(notLinux))("a broadcast without setBroadcast(true) says what it needs, and goes on", async () => {
+  const why = "a broadcast needs sock.setBroadcast(true), or a route forbids it";
+  const text = `
     using sock = await udpSocket({});
     sock.sendTo("x", { address: "127.255.255.255", port: 5000 });
-    print("on");`),
-    ).toEqual({
-      status: 0,
-      out: "on\n",
-      err: "Permission denied to send to ('127.255.255.255', 5000): a broadcast needs sock.setBroadcast(true), or a route forbids it\n",
-    });
-  },
-);
-
-test.each([
-  ["backoff", 'import { backoff } from "./udp_helpers.ts"; print([...backoff()].join());', "0.1,0.2,0.4,0.8,1.6"],
-  [
-    "the request IDs",
-    'import { newRequestId, requestIdOf } from "./udp_helpers.ts"; const id = newRequestId(); print(requestIdOf(id + "text") === id);',
-    "true",
-  ],
-])("takes %s alone", async (_, text, line) => {
-  expect(await linesOf(text)).toEqual([line]);
+    print("on");`;
+  expect(await program(text)).toEqual({
+    status: 0,
+    out: "on\n",
+    err: `Permission denied to send to ('127.255.255.255', 5000): ${why}\n`,
+  });
 });

@@ -1,83 +1,95 @@
-/** What the project promises about itself. */
-import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+/** What the project promises about itself: its size and order, its tools, and where a script runs. */
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import lock from "../bun.lock";
 import bunfig from "../bunfig.toml";
 import manifest from "../package.json";
-import { Running, run, serve, useProcesses } from "./scripts.ts";
+import { closedPort } from "./support/peers.ts";
+import { LONG, run, serve, TOP } from "./support/processes.ts";
 
-const testProcess = useProcesses();
+setDefaultTimeout(LONG);
 
-const TOP = join(import.meta.dir, "..");
+const folder = mkdtempSync(join(tmpdir(), "project-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const minimum = manifest.engines.bun.replace(">=", "");
+const LISTINGS = ["udp_local.ts", "udp_remote.ts", "big_sender.ts", "udp_broadcast.ts"];
 
-test("this is a Bun that the project supports, and the README names the same minimum", async () => {
-  expect(Bun.semver.satisfies(Bun.version, manifest.engines.bun)).toBe(true);
-  const minimum = manifest.engines.bun.replace(">=", "");
+test("an older Bun is told so, and the README names the same minimum", async () => {
   expect(await Bun.file(join(TOP, "README.md")).text()).toContain(`Bun ${minimum} or later`);
-});
-
-test("an older Bun is told so", async () => {
-  const preload = join(tmpdir(), `older-${crypto.randomUUID()}.ts`);
-  await Bun.write(preload, "Bun.semver.order = () => -1;");
-  const older = { prefix: [], options: ["--preload", preload] };
-  expect(bunfig.test.preload).toEqual(["./tests/preload.ts"]); // which `bun test` begins with
-  for (const script of ["udp_local.ts client", "big_sender.ts 127.0.0.1", "tests/preload.ts"]) {
-    const err = `Bun 1.4.5 or later is needed, this is ${Bun.version}\n`;
-    expect(await run(script, older)).toEqual({ status: 1, out: "", err });
+  expect(bunfig.test.preload).toEqual(["./tests/support/preload.ts"]); // which `bun test` begins with
+  const older = join(folder, "older.ts");
+  await Bun.write(older, "Bun.semver.order = () => -1;");
+  for (const script of ["udp_local.ts client", "big_sender.ts 127.0.0.1", "tests/support/preload.ts"]) {
+    const err = `Bun ${minimum} or later is needed, this is ${Bun.version}\n`;
+    expect(await run(script, { options: ["--preload", older] })).toEqual({ status: 1, out: "", err });
   }
-  rmSync(preload);
 });
 
-test("nothing is needed at run time but Bun", () => {
+test("nothing is needed at run time but Bun, and the lock has the tools' binaries for every platform", () => {
   expect(Object.keys(manifest)).not.toContain("dependencies");
-});
-
-test("the lock has the tools' binaries for every platform", () => {
   const platforms = ["darwin", "linux", "win32"].flatMap((os) => [`${os}-arm64`, `${os}-x64`]);
   const wanted = [
     ...platforms.map((platform) => `@typescript/typescript-${platform}`),
     ...[...platforms, "linux-arm64-musl", "linux-x64-musl"].map((one) => `@biomejs/cli-${one}`),
   ];
-  const locked = Object.keys(lock.packages);
-  expect(wanted.filter((name) => !locked.includes(name))).toEqual([]);
-  expect(wanted).toHaveLength(14);
+  expect(wanted.filter((name) => !Object.keys(lock.packages).includes(name))).toEqual([]);
 });
 
-testProcess("a script works as one binary, away from the project and from Bun", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "binary-"));
-  const binary = join(folder, "udp_remote");
-  const build = ["build", "--compile", join(TOP, "udp_remote.ts"), "--outfile", binary];
-  expect((await run(build)).status).toBe(0);
-  const server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
-  const client = await new Running([binary, "client", "-p", String(server.port)]).end();
-  expect(client).toMatchObject({ status: 0, err: "" });
-  expect(client.out).toEndWith("\nThe server says 'Your data was 23 bytes long'\n");
-  const wrong = await new Running([binary, "peer"]).end();
-  expect(wrong).toEqual({
-    status: 2,
-    out: "",
-    err: "Give a role, server or client: see --help\n",
-  });
-  rmSync(folder, { recursive: true });
-});
-
-test("a listing begins with its listing and stays near one screen, and imports run down only", async () => {
-  const importsOf = (text: string) => Array.from(text.matchAll(/ from "\.\/(.*)";$/gm), ([, file]) => file);
+test("a listing is near one screen, in the book's order, and imports run down only", async () => {
   const read = (file: string) => Bun.file(join(TOP, file)).text();
-  expect(importsOf(await read("terminal.ts"))).toEqual([]);
-  expect(importsOf(await read("udp_helpers.ts"))).toEqual([]);
-  expect(importsOf(await read("udp_socket.ts"))).toEqual(["terminal.ts"]);
-  for (const listing of ["udp_local.ts", "udp_remote.ts", "big_sender.ts", "udp_broadcast.ts"]) {
-    const lines = (await read(listing)).split("\n");
-    const helpers = listing === "big_sender.ts" ? [] : ["udp_helpers.ts"];
-    expect(importsOf(lines.join("\n"))).toEqual(["terminal.ts", ...helpers, "udp_socket.ts"]);
-    expect(lines.length).toBeLessThanOrEqual(81); // 80, and the end of the last one
-    if (listing === "big_sender.ts") continue;
-    const server = lines.findIndex((line) => line.startsWith("export async function server("));
-    expect(server).toBeGreaterThan(0);
-    expect(server).toBeLessThan(20);
-    expect(lines.findIndex((line) => line.startsWith("export async function client("))).toBeGreaterThan(server);
+  const importsOf = async (file: string) =>
+    Array.from((await read(file)).matchAll(/ from "\.\/(.*)";$/gm), ([, to]) => to);
+  expect(await importsOf("terminal.ts")).toEqual([]);
+  expect(await importsOf("udp_helpers.ts")).toEqual([]);
+  expect(await importsOf("udp_socket.ts")).toEqual(["terminal.ts"]);
+  let all = 0;
+  for (const file of new Bun.Glob("*.ts").scanSync(TOP)) {
+    const lines = (await read(file)).split("\n");
+    all += lines.length - 1;
+    if (!LISTINGS.includes(file)) continue;
+    expect(lines.length - 1).toBeLessThanOrEqual(80);
+    const parts = lines.filter((line) =>
+      /^(export async function (server|client)\b|const usage|if \(import)/.test(line),
+    );
+    expect(parts.map((line) => line.match(/server|client|usage|import/)?.[0])).toEqual(
+      file === "big_sender.ts" ? ["usage", "import"] : ["server", "client", "usage", "import"],
+    );
   }
+  expect(all).toBeLessThanOrEqual(730);
+});
+
+describe("the same lines come from", () => {
+  /** Compares another way to run a script with `bun udp_remote.ts`. */
+  async function expectTheSame(prefix: string[]): Promise<void> {
+    const there = { prefix, cwd: folder };
+    await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+    for (const words of ["peer", `client -p ${await closedPort()}`, "client a:1", `client -p ${server.port}`]) {
+      const [theirs, ours] = [await runThere(words), await run(`udp_remote.ts ${words}`)];
+      const plain = (end: typeof ours) => ({ ...end, out: end.out.replace(/\d+\)/g, "…)") });
+      expect(plain(theirs)).toEqual(plain(ours));
+    }
+    async function runThere(words: string) {
+      const one = Bun.spawn([...there.prefix, ...words.split(" ")], { cwd: folder, stdout: "pipe", stderr: "pipe" });
+      const [status, out, err] = await Promise.all([one.exited, one.stdout.text(), one.stderr.text()]);
+      return { status, out, err };
+    }
+  }
+
+  test("a compiled binary, away from the project, which reads nothing there", async () => {
+    const readme = await Bun.file(join(TOP, "README.md")).text();
+    const [build = ""] = readme.match(/^bun build --compile .*$/m) ?? [];
+    expect((await run(`${build.slice("bun ".length).replace("--outfile ", `--outfile ${folder}/`)}`)).status).toBe(0);
+    await Bun.write(join(folder, "bunfig.toml"), 'preload = ["./loud.ts"]\n');
+    await Bun.write(join(folder, "loud.ts"), 'console.log("loud")');
+    await expectTheSame([join(folder, "udp_remote")]);
+  });
+
+  test("a link on the PATH, in another folder", async () => {
+    const elsewhere = mkdtempSync(join(folder, "path-"));
+    symlinkSync(join(TOP, "udp_remote.ts"), join(elsewhere, "linked"));
+    symlinkSync(process.execPath, join(elsewhere, "bun"));
+    await expectTheSame(["env", `PATH=${elsewhere}:${process.env.PATH}`, "linked"]);
+  });
 });

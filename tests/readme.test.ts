@@ -1,15 +1,14 @@
 /** The README: its blocks are run as they stand, and what it names is there. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { namespaceTest } from "./network.ts";
-import { Peer } from "./peers.ts";
-import { Running, start, useProcesses } from "./scripts.ts";
+import { networkTest } from "./support/network.ts";
+import { Peer } from "./support/peers.ts";
+import { LONG, shell, start, TOP } from "./support/processes.ts";
 
-const testProcess = useProcesses();
+setDefaultTimeout(LONG);
 
-const TOP = join(import.meta.dir, "..");
 const README = await Bun.file(join(TOP, "README.md")).text();
 const blocks = (kind: string) =>
   Array.from(README.matchAll(new RegExp(`^\`\`\`${kind}\\n(.*?)^\`\`\`$`, "gms")), ([, body = ""]) => body);
@@ -18,33 +17,32 @@ const [PROGRAM = "", ...others] = blocks("ts");
 
 test("every block is run here, or is this", () => {
   expect(TEST).toBe("bun test\n");
+  expect(COMPILE).toStartWith("bun build --compile"); // in project.test.ts
   expect([more, others]).toEqual([[], []]);
 });
 
-namespaceTest("the server and the client of the quick start talk to each other", async (net) => {
+networkTest("the server and the client of the quick start talk to each other", async (net) => {
   const host = await net.host("host"); // where port 1060 is free
-  const type = (block = "") => new Running([...host.prefix, "sh", "-c", block]);
   for (const block of [SERVER, WATCH]) {
-    const server = type(block);
+    await using server = shell(block as string, host);
     await server.line("Listening at ('0.0.0.0', 1060)");
-    for (;;) {
-      const { status, out } = await type(CLIENT).end();
-      if (status !== 0) continue; // three in a hundred
-      const [, port] = out.match(/^Client socket name is \('127\.0\.0\.1', (\d+)\)\nWaiting up to 0\.1 seconds/) ?? [];
-      expect(out).toEndWith(" seconds for a reply\nThe server says 'Your data was 23 bytes long'\n");
-      await server.line(`The client at ('127.0.0.1', ${port}) says 'This is another message'`);
-      break;
+    let asked = { status: 1, out: "" };
+    while (asked.status !== 0) {
+      await using client = shell(CLIENT as string, host);
+      asked = await client.end(); // three in a hundred find the server down
     }
-    process.kill(-server.process.pid, "SIGINT"); // Ctrl-C
-    await server.end();
+    const [, port] =
+      asked.out.match(/^Client socket name is \('127\.0\.0\.1', (\d+)\)\nWaiting up to 0\.1 seconds/) ?? [];
+    expect(asked.out).toEndWith(" seconds for a reply\nThe server says 'Your data was 23 bytes long'\n");
+    await server.line(`The client at ('127.0.0.1', ${port}) says 'This is another message'`);
   }
 });
 
-testProcess("the reader's own program echoes", async () => {
+test("the reader's own program echoes", async () => {
   const folder = mkdtempSync(join(tmpdir(), "own-"));
   for (const file of new Bun.Glob("*.ts").scanSync(TOP)) cpSync(join(TOP, file), join(folder, file));
   writeFileSync(join(folder, "mine.ts"), PROGRAM);
-  const mine = start(join(folder, "mine.ts"));
+  await using mine = start(join(folder, "mine.ts"));
   using peer = await Peer.create();
   await mine.until("echo", () => {
     peer.send("hello", 1070);
@@ -52,17 +50,6 @@ testProcess("the reader's own program echoes", async () => {
   });
   expect(await peer.receive()).toMatchObject({ text: "hello", port: 1070 });
   await mine.line(`('127.0.0.1', ${peer.port}) says 'hello'`);
-  rmSync(folder, { recursive: true });
-});
-
-testProcess("a binary reads nothing from the folder it is started in", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "binary-"));
-  const build = `${COMPILE?.trim().replace("--outfile ", `--outfile ${folder}/`)}\n`;
-  expect((await new Running(["sh", "-c", build]).end()).status).toBe(0);
-  writeFileSync(join(folder, "bunfig.toml"), 'preload = ["./loud.ts"]\n');
-  writeFileSync(join(folder, "loud.ts"), 'console.log("loud")');
-  const { status, out } = await new Running(["sh", "-c", `cd ${folder} && ./udp_remote --help`]).end();
-  expect({ status, out }).toEqual({ status: 0, out: expect.stringMatching(/^usage: udp_remote\.ts server/) });
   rmSync(folder, { recursive: true });
 });
 

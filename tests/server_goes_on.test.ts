@@ -1,57 +1,39 @@
 /** Nothing that arrives, and nobody who leaves, ends a server or costs others their replies. */
-import { describe, expect } from "bun:test";
-import { namespaceTest } from "./network.ts";
-import { Actor, Peer } from "./peers.ts";
-import { LARGEST, noSignals, testUnless } from "./platform.ts";
-import { memoryOf, noMemory, run, serve, shell, start, useProcesses } from "./scripts.ts";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { LARGEST, noMemory, skips } from "./support/machine.ts";
+import { networkTest } from "./support/network.ts";
+import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
+import { LONG, memoryOf, run, serve, shell, start } from "./support/processes.ts";
 
-const test = useProcesses();
+setDefaultTimeout(LONG);
 
 const SERVERS = ["udp_local.ts server", "udp_remote.ts server 127.0.0.1 --drop 0"];
 
-/** Asks a server something and waits for the reply. */
-async function ask(peer: Peer, port: number, text = "good"): Promise<string> {
-  peer.send(text, port);
-  return (await peer.receive()).text;
-}
-
-describe("a client that has left costs nobody else a reply", () => {
-  for (const command of SERVERS) {
-    test(command, async () => {
-      const server = await serve(command);
-      using healthy = await Peer.create();
-      let answered = 0;
-      for (let i = 0; i < 1000; i++) {
-        for (let j = 0; j < 6; j++) {
-          const leaving = await Bun.udpSocket({ hostname: "127.0.0.1" });
-          leaving.send("I am leaving", server.port, "127.0.0.1");
-          leaving.close();
-        }
-        const text = `request ${i}`;
-        expect(await ask(healthy, server.port, text)).toBe(`Your data was ${text.length} bytes long`);
-        answered++;
-      }
-      expect({ answered, err: server.err }).toEqual({ answered: 1000, err: "" });
-      await server.until("all lines", () => server.out.split("\n").length === 7002);
-    });
+test.each(SERVERS)("clients that have left cost nobody else a reply: %s", async (command) => {
+  await using server = await serve(command);
+  using healthy = await Peer.create();
+  const leave = async () => {
+    const leaving = await Bun.udpSocket({ hostname: LOOPBACK });
+    leaving.send("I am leaving", server.port, LOOPBACK);
+    leaving.close();
+  };
+  for (let i = 0; i < 200; i++) {
+    for (let j = 0; j < 6; j++) await leave();
+    expect(await healthy.ask(`request ${i}`, server.port)).toBe(`Your data was ${`request ${i}`.length} bytes long`);
   }
-
-  test("also where they come in one batch", async () => {
-    const server = await serve("udp_local.ts server");
-    using healthy = await Peer.create();
-    for (let round = 0; round < 20; round++) {
-      server.kill("SIGSTOP");
-      for (let i = 0; i < 10; i++) {
-        healthy.send("healthy", server.port);
-        const leaving = await Bun.udpSocket({ hostname: "127.0.0.1" });
-        for (let j = 0; j < 6; j++) leaving.send("I am leaving", server.port, "127.0.0.1");
-        leaving.close();
-      }
-      server.kill("SIGCONT");
-      for (let i = 0; i < 10; i++) await healthy.receive();
+  // Also where they come in one batch.
+  for (let round = 0; round < 20; round++) {
+    server.kill("SIGSTOP");
+    for (let i = 0; i < 10; i++) {
+      healthy.send("healthy", server.port);
+      for (let j = 0; j < 6; j++) await leave();
     }
-    expect(server.err).toBe("");
-  });
+    server.kill("SIGCONT");
+    for (let i = 0; i < 10; i++) await healthy.receive();
+  }
+  const lines = 1 + 200 * 7 + 20 * 70;
+  await server.until("all lines", () => server.out.split("\n").length === lines + 1);
+  expect(server.err).toBe("");
 });
 
 describe("any datagram", () => {
@@ -63,60 +45,84 @@ describe("any datagram", () => {
   const text = Array.from({ length: 2 * LARGEST }, () => nasty[random(nasty.length)]).join("");
   const sources = [bytes, bytes.map((byte) => byte & 127), Buffer.from(text, "latin1")];
 
+  /** All sizes from 0 to the largest, the small ones more often: it would be gigabytes. */
   function datagram(): Uint8Array {
-    const source = sources[random(sources.length)] ?? bytes;
-    const start = random(LARGEST);
-    // All sizes from 0 to the largest, the small ones more often: it would be gigabytes.
-    return source.subarray(start, start + random((LARGEST + 1) ** (Math.random() ** 2)));
+    const begin = random(LARGEST);
+    return (sources[random(sources.length)] ?? bytes).subarray(
+      begin,
+      begin + random((LARGEST + 1) ** (Math.random() ** 2)),
+    );
   }
 
-  const measured = testUnless(noSignals, noMemory);
-  measured.each(SERVERS)("of 100,000 leaves %s as it was", async (command) => {
+  test.skipIf(skips(noMemory)).each(SERVERS)("of 20,000 leaves %s as it was", async (command) => {
     // tr and wc count what may not be in the output.
-    const server = shell(
-      `{ "$bun" ${command} -p 0 & echo "pid $!" >&2; wait; } | ` +
+    await using server = shell(
+      `sh -c 'echo "pid $$" >&2; exec "$bun" ${command} -p 0' | ` +
         `{ read -r line; echo "$line"; LC_ALL=C tr -d '\\n -~' | wc -c; }`,
     );
-    const pid = Number((await server.until("pid", () => server.err.match(/pid (\d+)/)))[1]);
     const [, port] = await server.line(/^Listening at .* (\d+)\)$/);
+    const pid = Number(/pid (\d+)/.exec(server.err)?.[1]);
     using peer = await Peer.create();
     let before = 0;
-    for (let sent = 1; sent <= 100_000; sent++) {
+    for (let sent = 1; sent <= 20_000; sent++) {
       peer.send(datagram(), Number(port));
       if (sent % 4 > 0) continue;
       // A question now and then, so that none is lost in a full buffer.
       peer.send("So far", Number(port));
       while ((await peer.receive()).text !== "Your data was 6 bytes long");
-      if (sent === 20_000) before = await memoryOf(pid);
+      if (sent === 8000) before = await memoryOf(pid);
     }
     const after = await memoryOf(pid);
-    console.log(`${command}: ${before.toFixed()} MiB after 20,000, ${after.toFixed()} after all`);
+    console.log(`${command}: ${before.toFixed()} MiB after 8,000, ${after.toFixed()} after all`);
     expect(after).toBeLessThan(before + 32);
     process.kill(pid, "SIGTERM");
     await server.line(/^ *0$/); // BSD's wc pads
   });
 });
 
-namespaceTest("no two servers answer each other without end", async (net) => {
+networkTest("a datagram from any sender is answered, reported or ignored", async (net) => {
   const host = await net.host("host");
-  const actor = await Actor.create(host);
+  await using actor = await Actor.create(host);
+  for (const command of [...SERVERS, "udp_broadcast.ts server"]) {
+    await using server = await serve(command, host);
+    const to = { address: LOOPBACK, port: server.port };
+    const taken = ["127.255.255.255", "255.255.255.255", "10.9.9.9", "224.0.0.1"];
+    // The system takes no packets of some others.
+    for (const address of [...taken, "239.255.255.255", "240.0.0.1", "0.0.0.0"]) {
+      await actor.send({ texts: ["forged"], to, from: { address, port: 5 } });
+    }
+    await actor.send({ texts: ["from no port"], to, from: { address: LOOPBACK, port: 0 } });
+    await actor.send({ texts: ["from itself"], to, from: to });
+    await actor.send({ texts: ["good"], to });
+    const answers = !command.startsWith("udp_broadcast");
+    if (answers) expect((await actor.receive()).text).toBe("Your data was 4 bytes long");
+    await server.line(/'good'$/);
+    for (const address of taken) {
+      expect(server.out).toMatch(new RegExp(`The client at \\('${address}', 5\\) says:? 'forged'\n`));
+    }
+    const lines = server.err.split("\n").slice(0, -1);
+    for (const line of lines) expect(line).toMatch(/^(Cannot|Permission denied to) send to \('[\d.]+', 5\): .*$/);
+    expect({ answers: lines.length > 0, ended: server.process.exitCode }).toEqual({ answers, ended: null });
+  }
+});
+
+networkTest("no two servers answer each other without end", async (net) => {
+  const host = await net.host("host");
+  await using stack = new AsyncDisposableStack();
+  const actor = stack.use(await Actor.create(host));
   // The book's server in Python answers everything.
-  const python = `
-    const sock = await Bun.udpSocket({ hostname: "127.0.0.1", port: 0, socket: { error() {},
+  const book = `
+    const sock = await Bun.udpSocket({ hostname: "${LOOPBACK}", port: 0, socket: { error() {},
       data(sock, data, port, address) {
         console.log("said: " + data);
         sock.send("Your data was " + data.length + " bytes long", port, address);
       } } });
-    console.log("Listening at ('127.0.0.1', " + sock.port + ")");`;
-  const answersAll = start(["-e", python], host);
-  const [, port] = await answersAll.line(/^Listening .* (\d+)\)$/);
-  const servers = [
-    await serve("udp_local.ts server", host),
-    await serve("udp_local.ts server", host),
-    await serve("udp_remote.ts server 127.0.0.1 --drop 0", host),
-    await serve("udp_remote.ts server 127.0.0.1 --drop 0", host),
-  ];
-  const addressOf = (server: { port: number }) => ({ address: "127.0.0.1", port: server.port });
+    console.log("Listening at ('${LOOPBACK}', " + sock.port + ")");`;
+  const books = stack.use(start(["-e", book], host));
+  const [, port] = await books.line(/^Listening .* (\d+)\)$/);
+  const servers = [];
+  for (const command of [...SERVERS, ...SERVERS]) servers.push(stack.use(await serve(command, host)));
+  const addressOf = (server: { port: number }) => ({ address: LOOPBACK, port: server.port });
   let forged = 0;
   for (const server of servers) {
     for (const other of [...servers, { port: Number(port) }]) {
@@ -130,95 +136,60 @@ namespaceTest("no two servers answer each other without end", async (net) => {
     await actor.receive();
   }
   await run("udp_local.ts --help"); // A loop would go on meanwhile: 57,000 lines in half a second.
-  const lines = [...servers, answersAll].map((one) => one.out.split("\n").length - 2);
+  const lines = [...servers, books].map((one) => one.out.split("\n").length - 2);
   console.log(`${forged} forged datagrams made ${lines.join(" + ")} lines`);
   // The forged datagram, the reply to it, and the reply of one that answers everything.
   expect(lines.reduce((sum, count) => sum + count)).toBeLessThanOrEqual(3 * forged + 4);
 });
 
-describe("a slow or absent reader", () => {
-  /** A server, and a reader that reads a line, and the rest when told. */
-  async function unread() {
-    const both = shell(
-      // In the foreground: what a script starts with & ignores SIGINT.
-      `exec 3<&0; { sh -c 'echo "pid $$" >&2; exec "$bun" udp_local.ts server -p 0 3<&-'; echo "status $?" >&2; } | ` +
-        '{ read -r line; echo "$line"; read -r go <&3; cat; }',
-    );
-    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
-    const pid = (await both.until("pid", () => /pid (\d+)/.exec(both.err)))[1];
-    const read = () => {
-      both.process.stdin.write("go\n");
-      both.process.stdin.end();
-    };
-    return { both, port: Number(port), pid: Number(pid), read };
-  }
-  const numbers = (out: string) => out.match(/(?<='request )\d+(?=')/g)?.map(Number) ?? [];
-
-  /** Asks until the server, like the book's, waits for its reader; returns how many requests were answered. */
-  async function askUntilItWaits(peer: Peer, port: number): Promise<number> {
-    for (let i = 0; ; i++) {
-      peer.send(`request ${i}`, port);
-      if ((await peer.receiveWithin(1000)) === undefined) return i;
-    }
-  }
-
-  test("stops the server, and costs no line and no reply once somebody reads", async () => {
-    const { both, port, pid, read } = await unread();
-    using peer = await Peer.create();
-    const answered = await askUntilItWaits(peer, port);
-    expect(answered).toBeGreaterThan(100); // what a pipe holds
-    for (let i = 1; i <= 50; i++) peer.send(`request ${answered + i}`, port);
-    read();
-    for (let i = 0; i <= 50; i++) await peer.receive();
-    await both.until("all lines", () => both.out.includes(`'request ${answered + 50}'\n`));
-    expect(numbers(both.out)).toEqual(Array.from({ length: answered + 51 }, (_, i) => i));
-    process.kill(pid, "SIGTERM");
-    await both.until("end", () => both.err.endsWith("status 143\n"));
-  });
-
-  for (const [signal, status] of [
-    ["SIGINT", 130],
-    ["SIGTERM", 143],
-  ] as const) {
-    test(`does not keep ${signal} from ending the server at once, nor lose what was answered`, async () => {
-      const { both, port, pid, read } = await unread();
-      using peer = await Peer.create();
-      const answered = await askUntilItWaits(peer, port);
-      process.kill(pid, signal);
-      await both.until("end", () => both.err.endsWith(`\nstatus ${status}\n`));
-      read();
-      await both.end();
-      const all = Array.from({ length: answered }, (_, i) => i);
-      expect(numbers(both.out).slice(0, answered)).toEqual(all);
-    });
-  }
-
-  test("ends the server when it goes", async () => {
-    // As `head -3` does, which prints nothing before it ends where its output is no terminal.
-    const head = '{ for i in 1 2 3; do read -r line; echo "$line"; done; }';
-    const both = shell(`{ "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0; echo "status $?" >&2; } | ${head}`);
-    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
-    using peer = await Peer.create();
-    for (let i = 0; i < 2; i++) await ask(peer, Number(port));
-    // It notices with the next line that it writes, once the reader has really gone.
-    await both.until("end", () => {
-      if (both.err === "") peer.send("one too many", Number(port));
-      return both.err !== "";
-    });
-    const { status, out, err } = await both.end();
-    expect({ status, err }).toEqual({ status: 0, err: "status 0\n" });
-    expect(out.split("\n")).toHaveLength(4);
-  });
-});
-
-test.each(SERVERS)("a %s suspended and resumed answers what the kernel kept", async (command) => {
-  const server = await serve(command);
+test.each(SERVERS)("a %s that is suspended and resumed answers what the kernel kept", async (command) => {
+  await using server = await serve(command);
   using peer = await Peer.create();
+  const texts = Array.from({ length: 100 }, (_, i) => `request ${i}`);
   server.kill("SIGSTOP");
-  for (let i = 0; i < 100; i++) peer.send(`request ${i}`, server.port);
+  for (const text of texts) peer.send(text, server.port);
   server.kill("SIGCONT");
-  for (let i = 0; i < 100; i++) await peer.receive();
+  for (const _ of texts) await peer.receive();
   await server.line(/'request 99'$/);
-  const said = Array.from(server.out.matchAll(/'request \d+'/g), String);
-  expect(said).toEqual(Array.from({ length: 100 }, (_, i) => `'request ${i}'`));
+  expect(Array.from(server.out.matchAll(/(?<=')request \d+(?=')/g), String)).toEqual(texts);
 });
+
+/** Every ICMP error that there is: unreachable for each reason, source quench, time exceeded, parameter problem. */
+const ERRORS: [number, number][] = [
+  ...Array.from({ length: 16 }, (_, code): [number, number] => [3, code]),
+  ...([
+    [4, 0],
+    [11, 0],
+    [11, 1],
+    [12, 0],
+  ] as [number, number][]),
+];
+
+/** 150 others, one after the other, each of which waits for 0.2 s: what it prints is how many were answered. */
+const others = (port: number) => `
+  let answered = 0;
+  for (let i = 0; i < 150; i++) {
+    const { promise, resolve } = Promise.withResolvers();
+    const sock = await Bun.udpSocket({ socket: { data: () => resolve(1), error() {} } });
+    sock.send("hello", ${port}, "${LOOPBACK}");
+    answered += await Promise.race([promise, Bun.sleep(200).then(() => 0)]);
+    sock.close();
+  }
+  console.log("answered", answered);`;
+
+networkTest(
+  "ICMP errors of every kind at full speed cost a server's other clients nothing",
+  async (net) => {
+    const host = await net.host("host");
+    for (const command of SERVERS) {
+      await using server = await serve(command, host);
+      await using forger = await Actor.create(host);
+      const to = { address: LOOPBACK, port: server.port };
+      forger.order({ errors: ERRORS, to, from: { address: LOOPBACK, port: 5 }, count: 10_000_000 });
+      const { out } = await run(["-e", others(server.port)], host);
+      expect(Number(out.match(/\d+/)?.[0])).toBeGreaterThanOrEqual(145);
+      expect(server.err).toBe("");
+    }
+  },
+  test.serial,
+);

@@ -1,6 +1,6 @@
 /** Loaded before all tests (bunfig.toml): says at once where Bun is too old for them, and at the end what was skipped. */
 import { afterAll } from "bun:test";
-import manifest from "../package.json";
+import manifest from "../../package.json";
 
 const minimum = manifest.engines.bun.replace(">=", "");
 if (Bun.semver.order(Bun.version, minimum) < 0) {
@@ -8,4 +8,4 @@ if (Bun.semver.order(Bun.version, minimum) < 0) {
   process.exit(1);
 }
 // Not before: an older Bun might not get through it.
-afterAll(async () => (await import("./platform.ts")).reportSkips());
+afterAll(async () => (await import("./machine.ts")).reportSkips());

@@ -1,5 +1,5 @@
 /**
- * A UDP peer as a process, so that it can stand on a host of tests/network.ts, and one that can lie: it prints each
+ * A UDP peer as a process, so that it can stand on a host of network.ts, and one that can lie: it prints each
  * datagram that it gets as a line of JSON, and sends what the JSON lines on its standard input say. With `from`, the
  * datagram claims to come from there: it is written by hand, IP header and all, to a raw socket.
  */

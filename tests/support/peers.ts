@@ -1,14 +1,12 @@
-/** The other end of a script's conversation: a plain UDP socket in the test itself. */
+/** The other end of a script's conversation: a plain UDP socket, in the test itself or in a process of its own. */
 import type { Address, Order } from "./actor.ts";
-import { PATIENCE, type Place, type Running, start } from "./scripts.ts";
+import { PATIENCE, type Place, type Running, start } from "./processes.ts";
 
-export interface Datagram {
+export const LOOPBACK = "127.0.0.1";
+
+export interface Datagram extends Address {
   text: string;
-  port: number;
-  address: string;
 }
-
-const LOOPBACK = "127.0.0.1";
 
 /** A UDP socket with its received datagrams in a queue. */
 export class Peer implements Disposable {
@@ -23,18 +21,14 @@ export class Peer implements Disposable {
       port,
       socket: {
         data(_socket, data, port, address) {
-          peer.#take({ text: data.toString("latin1"), port, address });
+          peer.received.push({ text: data.toString("latin1"), port, address });
+          peer.#arrival.resolve();
         },
         error() {},
       },
     });
     const peer = new Peer(socket);
     return peer;
-  }
-
-  #take(datagram: Datagram): void {
-    this.received.push(datagram);
-    this.#arrival.resolve();
   }
 
   get port(): number {
@@ -59,6 +53,12 @@ export class Peer implements Disposable {
     return this.received.shift();
   }
 
+  /** Asks a server something and waits for the reply. */
+  async ask(text: string, port: number): Promise<string> {
+    this.send(text, port);
+    return (await this.receive()).text;
+  }
+
   /** Sends a datagram; tries again where the error of an earlier one is in the way. */
   send(data: string | Uint8Array, port: number, address = LOOPBACK): void {
     try {
@@ -73,21 +73,25 @@ export class Peer implements Disposable {
   }
 }
 
-/** A port of the loopback interface at which nobody listens: taken, and given back. */
+/** A port of the loopback interface at which nobody listens, and which the system gives to nobody else. */
 export async function closedPort(): Promise<number> {
-  using peer = await Peer.create();
-  return peer.port;
+  for (;;) {
+    try {
+      using peer = await Peer.create(LOOPBACK, 20_000 + Math.floor(Math.random() * 10_000));
+      return peer.port;
+    } catch {} // It is taken.
+  }
 }
 
-/** A peer in a process of its own (tests/actor.ts), on any host, which can also forge the source of what it sends. */
-export class Actor {
+/** A peer in a process of its own (actor.ts), on any host, which can also forge the source of what it sends. */
+export class Actor implements AsyncDisposable {
   private constructor(
     readonly address: Address,
     readonly process: Running,
   ) {}
 
   static async create(place?: Place): Promise<Actor> {
-    const process = start("tests/actor.ts", place);
+    const process = start("tests/support/actor.ts", place);
     const [line = ""] = await process.line(/^.*"family".*$/);
     return new Actor(JSON.parse(line), process);
   }
@@ -100,8 +104,16 @@ export class Actor {
 
   /** Sends what the order says, and waits until it is sent. */
   async send(order: Order): Promise<void> {
-    this.process.process.stdin.write(`${JSON.stringify(order)}\n`);
-    this.process.process.stdin.flush();
+    this.order(order);
     await this.process.line(/^{"sent"/);
+  }
+
+  /** Sends what the order says, which may be more than a test waits for. */
+  order(order: Order): void {
+    this.process.type(JSON.stringify(order));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.process[Symbol.asyncDispose]();
   }
 }

@@ -2,9 +2,10 @@
  * Networks for tests: hosts, links between them and addresses, in network namespaces of the test's own. They vanish
  * with the process that holds them, and nothing in them can reach another machine.
  */
+import { test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { missing, noSignals, testUnless } from "./platform.ts";
-import type { Place } from "./scripts.ts";
+import { missing, skips } from "./machine.ts";
+import type { Place } from "./processes.ts";
 
 /** Why this system lets us make no networks, or `""` where it does. */
 export const forbidden = whyForbidden();
@@ -127,15 +128,15 @@ export class Network implements AsyncDisposable {
   }
 }
 
-/** A test on a network of its own; skipped, with the reason, where the system forbids that, or there is another one. */
-export function namespaceTest(name: string, body: (network: Network) => Promise<void>, ...reasons: string[]): void {
-  testUnless(
-    noSignals,
-    forbidden,
-    ...reasons,
-  )(name, async () => {
-    await using network = await Network.create();
-    await body(network);
+/** A test on a network of its own, or a `test.serial` that has the machine to itself; skipped where the system forbids that. */
+export function networkTest(
+  name: string,
+  body: (net: Network) => Promise<void>,
+  one: Pick<typeof test, "skipIf"> = test,
+): void {
+  one.skipIf(skips(forbidden))(name, async () => {
+    await using net = await Network.create();
+    await body(net);
   });
 }
 

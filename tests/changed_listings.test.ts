@@ -1,0 +1,256 @@
+/** What a reader changes in a listing does what it would do in Python, or says with file and line why not. */
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { LARGEST, noTypes, skips, tsc } from "./support/machine.ts";
+import { closedPort, Peer } from "./support/peers.ts";
+import { LONG, type Running, run, serve, start, TOP } from "./support/processes.ts";
+import { OnTerminal } from "./support/terminal.ts";
+
+setDefaultTimeout(LONG);
+
+const folder = mkdtempSync(join(tmpdir(), "changed-"));
+for (const file of ["tsconfig.json", ...new Bun.Glob("*.ts").scanSync(TOP)])
+  cpSync(join(TOP, file), join(folder, file));
+afterAll(() => rmSync(folder, { recursive: true }));
+let copies = 0;
+
+/** A copy of a script with some of its lines changed, each of which has to stand in it. */
+function changed(script: string, ...edits: [before: string, after: string][]): string {
+  let text = readFileSync(join(TOP, script), "utf8");
+  for (const [before, after] of edits) {
+    if (!text.includes(before)) throw new Error(`${script} has no ${before}`);
+    text = text.replace(before, () => after);
+  }
+  const copy = join(folder, `copy${copies++}_${script}`);
+  writeFileSync(copy, text);
+  return copy;
+}
+
+/** The last line of a server's loop, and the line before the loop. */
+const SEND = "    sock.sendTo(message, address);\n";
+const LOOP = "  for await (";
+const serveChanged = (...edits: [string, string][]) => serve(`${changed("udp_local.ts", ...edits)} server`);
+const replyTo = (text: string) => `Your data was ${text.length} bytes long`;
+
+/** Asks all at once: the server is suspended meanwhile. */
+function askAtOnce(peer: Peer, server: Running & { port: number }, texts: string[]): void {
+  server.kill("SIGSTOP");
+  for (const text of texts) peer.send(text, server.port);
+  server.kill("SIGCONT");
+}
+
+/** The next datagrams' texts. */
+async function take(peer: Peer, count: number): Promise<string[]> {
+  const texts: string[] = [];
+  while (texts.length < count) texts.push((await peer.receive()).text);
+  return texts;
+}
+
+describe("a server", () => {
+  test.each([
+    ["sleeps", `    await Bun.sleep(200);\n${SEND}`],
+    ["has a timer", "    setTimeout(() => sock.sendTo(message, address), 200);\n"],
+  ])("that %s before it answers", async (_, lines) => {
+    await using server = await serveChanged([SEND, lines]);
+    using peer = await Peer.create();
+    for (const text of ["", "x"]) {
+      const begin = performance.now();
+      expect(await peer.ask(text, server.port)).toBe(replyTo(text));
+      expect(performance.now() - begin).toBeWithin(190, 2000);
+    }
+  });
+
+  test.serial("that sleeps after it shows each line, and sends each reply, when its line runs", async () => {
+    await using server = new OnTerminal(changed("udp_local.ts", [SEND, `${SEND}    Bun.sleepSync(300);\n`]));
+    const port = await server.port();
+    using peer = await Peer.create();
+    for (const text of ["a", "bb", "ccc"]) peer.send(text, port);
+    const replied: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      await peer.receive();
+      replied.push(performance.now());
+    }
+    await server.appears("'ccc'");
+    // Put off, they would come together.
+    for (const [first = 0, second = 0, third = 0] of [replied, server.shown.slice(1)]) {
+      expect(second - first).toBeGreaterThan(150);
+      expect(third - second).toBeGreaterThan(150);
+    }
+  });
+
+  test("that answers twice, and sends with Bun's own call between", async () => {
+    const between = `    sock.send("between", address.port, address.address);\n`;
+    await using server = await serveChanged([SEND, SEND + between + SEND]);
+    using peer = await Peer.create();
+    askAtOnce(peer, server, ["a", "bb"]);
+    const replies = ["a", "bb"].flatMap((text) => [replyTo(text), "between", replyTo(text)]);
+    expect(await take(peer, 6)).toEqual(replies);
+  });
+
+  test.each([
+    ["leaves the loop", "break;", 0],
+    ["closes its socket", "sock.close();", 0],
+    ["exits", "process.exit(0);", 0],
+    ["exits with its own status", "process.exit(5);", 5],
+  ])("that %s after the second of three requests", async (_, stop, status) => {
+    const count: [string, string] = [LOOP, `  let count = 0;\n${LOOP}`];
+    await using server = await serveChanged(count, [SEND, `${SEND}    if (++count === 2) ${stop}\n`]);
+    using peer = await Peer.create();
+    askAtOnce(peer, server, ["a", "bb", "ccc"]);
+    const { out, ...end } = await server.end();
+    expect(end).toEqual({ status, err: "" });
+    expect(Array.from(out.matchAll(/ says '(.*)'/g), ([, text]) => text)).toEqual(["a", "bb"]);
+    expect(await take(peer, 2)).toEqual([replyTo("a"), replyTo("bb")]);
+    expect(peer.received).toEqual([]);
+  });
+
+  test("whose socket a timer closes, before the first request or after it", async () => {
+    await using early = await serveChanged([LOOP, `  setTimeout(() => sock.close(), 100);\n${LOOP}`]);
+    expect(await early.end()).toMatchObject({ status: 0, err: "" });
+
+    const after = `${SEND}    setTimeout(() => sock.close(), 100);\n  }\n  print("over");\n`;
+    await using server = await serveChanged([`${SEND}  }\n`, after]);
+    using peer = await Peer.create();
+    expect(await peer.ask("a", server.port)).toBe(replyTo("a"));
+    const { status, out, err } = await server.end();
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    expect(out).toEndWith(" says 'a'\nover\n");
+  });
+
+  test("that sends the datagram back, as bytes, and shows them", async () => {
+    const lines = "    sock.sendTo(data, address);\n    print(data);\n    data.fill(0);\n";
+    await using server = await serveChanged([SEND, lines]);
+    using peer = await Peer.create();
+    const texts = ["a\xff", "b", "c"];
+    server.kill("SIGSTOP");
+    for (const text of texts) peer.send(Buffer.from(text, "latin1"), server.port);
+    server.kill("SIGCONT");
+    expect(await take(peer, 3)).toEqual(texts);
+    await server.line("<Buffer 61 ff>");
+  });
+});
+
+describe("shown where it stands is", () => {
+  test.each([
+    ["a typo", "qoute(message);", "ReferenceError: qoute is not defined"],
+    ["a text that is too long to send", 'sock.sendTo("x".repeat(70_000), address);', "EMSGSIZE"],
+    ["no text to send", "sock.sendTo(42 as any, address);", "TypeError"],
+    ["no address to send to", 'sock.sendTo(message, { address: "localhost", port: 5 });', "TypeError"],
+    ["no port to send to", "sock.sendTo(message, { ...address, port: 99_999 });", "TypeError"],
+    ["a closed socket to send from", "sock.close(); sock.sendTo(message, address);", "Socket is closed"],
+    ["an own error", 'throw new Error("mine");', "error: mine"],
+    ["a file that is not there", 'await Bun.file("/no/such").text();', "ENOENT"],
+    [
+      "a log that cannot be written",
+      'const { appendFileSync } = await import("node:fs"); appendFileSync("/no/such", text);',
+      "ENOENT",
+    ],
+  ])("%s", async (what, wrong, error) => {
+    await using server = await serveChanged([SEND, `    ${wrong}\n`]);
+    using peer = await Peer.create();
+    askAtOnce(peer, server, ["hi", "there"]);
+    const { status, out, err } = await server.end();
+    expect(status).toBe(1);
+    expect(out).toEndWith(" says 'hi'\n");
+    expect(err).toContain(error);
+    if (what === "a file that is not there") return; // Bun tells no line there.
+    const line = readFileSync(join(TOP, "udp_local.ts"), "utf8").split(SEND)[0]?.split("\n").length;
+    expect(err).toContain(`${line} |     ${wrong}\n`);
+    expect(err).toMatch(new RegExp(`at server \\(.*copy\\d+_udp_local.ts:${line}:`));
+  });
+
+  test("a request of 70,000 bytes, and a first wait that is over the limit", async () => {
+    using peer = await Peer.create();
+    for (const [before, after, error] of [
+      ["This is another message", "#".repeat(70_000), "EMSGSIZE"],
+      ["backoff()", "backoff({ first: 5 })", "RangeError: backoff needs 0 < first (5) <= longest (2)"],
+    ] as const) {
+      const { status, err } = await run(`${changed("udp_remote.ts", [before, after])} client -p ${peer.port}`);
+      expect(status).toBe(1);
+      expect(err).toContain(error);
+      expect(err).toMatch(/at client \(.*copy\d+_udp_remote.ts:\d+:/);
+    }
+  });
+});
+
+test("a client sends three requests and prints three replies from one loop", async () => {
+  await using server = await serve("udp_local.ts server");
+  const more = "  sock.sendTo('second', destination);\n  sock.sendTo('the third', destination);\n  let count = 0;\n";
+  const copy = changed(
+    "udp_local.ts",
+    ["  print(`The OS assigned", `${more}  print(\`The OS assigned`],
+    ["      break;\n", "      if (++count < 3) continue;\n      break;\n"],
+  );
+  const { status, out, err } = await run(`${copy} client -p ${server.port}`);
+  expect({ status, err }).toEqual({ status: 0, err: "" });
+  expect(out.match(/(?<=was )\d+/g)).toEqual(["38", "6", "9"]);
+});
+
+test("a client without `using` ends when it has its reply", async () => {
+  await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+  const copy = changed("udp_remote.ts", [
+    "using sock = await udpSocket({ connect",
+    "const sock = await udpSocket({ connect",
+  ]);
+  expect(await run(`${copy} client -p ${server.port}`)).toMatchObject({ status: 0, err: "" });
+});
+
+test("a request ID of the reader's own is repeated, and a monstrous one is none", async () => {
+  await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+  using peer = await Peer.create();
+  for (const [id, rest] of [
+    ["[1] ", ""],
+    ["[my_question] ", "what?"],
+    ["", `[${"x".repeat(LARGEST - 10)}] text`],
+    ["", "on"],
+  ] as const) {
+    expect(await peer.ask(id + rest, server.port)).toBe(id + replyTo(id + rest));
+  }
+});
+
+describe("bun --watch runs a client again when it is saved,", () => {
+  const save = (file: string) => writeFileSync(file, `${readFileSync(file, "utf8")}\n`);
+
+  test("one that is answered", async () => {
+    await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+    const copy = changed("udp_remote.ts");
+    await using client = start(["--watch", "--no-clear-screen", copy, "client", "-p", String(server.port)]);
+    for (let i = 0; i < 2; i++) {
+      await client.line("The server says 'Your data was 23 bytes long'");
+      save(copy);
+    }
+  });
+
+  test("one that fails", async () => {
+    const copy = changed("udp_remote.ts");
+    await using client = start(["--watch", "--no-clear-screen", copy, "client", "-p", String(await closedPort())]);
+    for (let i = 1; i < 3; i++) {
+      await client.until(`${i} failures`, () => client.err.split("Connection refused").length === i + 1);
+      save(copy);
+    }
+  });
+});
+
+test.skipIf(skips(noTypes))(
+  "the types know bytes and what Bun's sockets can do, and a typo in what a role takes",
+  () => {
+    const own = mkdtempSync(join(folder, "types-"));
+    for (const file of ["tsconfig.json", "terminal.ts", "udp_helpers.ts", "udp_socket.ts"]) {
+      cpSync(join(TOP, file), join(own, file));
+    }
+    symlinkSync(join(TOP, "node_modules"), join(own, "node_modules"));
+    const right = changed("udp_local.ts", [SEND, `    sock.sendTo(data, address);\n${SEND}    sock.setTTL(1);\n`]);
+    const one = changed("udp_local.ts", ["({ port }) => server(port)", "({ prot }) => server(prot)"]);
+    const two = changed("udp_remote.ts", ["port, drop }) =>", "port, dorp }) =>"]);
+    for (const [name, copy] of Object.entries({ "right.ts": right, "one.ts": one, "two.ts": two })) {
+      cpSync(copy, join(own, name));
+    }
+    const { stdout } = Bun.spawnSync([tsc, "--noEmit"], { cwd: own });
+    const errors = stdout.toString();
+    expect(errors).toMatch(/^one\.ts.*Property 'prot' does not exist/m);
+    expect(errors).toMatch(/^two\.ts.*Property 'dorp' does not exist/m);
+    expect(errors).not.toContain("right.ts");
+  },
+);

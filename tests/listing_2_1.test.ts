@@ -1,0 +1,95 @@
+/** Listing 2-1 prints what the book prints, and does what the chapter says. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { LARGEST, notLinux, skips } from "./support/machine.ts";
+import { closedPort, Peer } from "./support/peers.ts";
+import { LONG, run, serve, start } from "./support/processes.ts";
+
+setDefaultTimeout(LONG);
+
+const TIME = /^The time is \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}$/;
+const ASSIGNED = /^The OS assigned me the address \('0\.0\.0\.0', (\d+)\)$/;
+
+test("server and client print what the book prints", async () => {
+  await using server = await serve("udp_local.ts server");
+  const { status, out, err } = await run(`udp_local.ts client -p ${server.port}`);
+  const [assigned = "", replied, ...rest] = out.split("\n");
+  expect(replied).toBe(`The server ('127.0.0.1', ${server.port}) replied 'Your data was 38 bytes long'`);
+  expect({ status, err, rest }).toEqual({ status: 0, err: "", rest: [""] });
+  const [, port, text] = await server.line(/^The client at \('127\.0\.0\.1', (\d+)\) says '(.*)'$/);
+  expect(assigned.match(ASSIGNED)?.[1]).toBe(port as string);
+  expect(text).toMatch(TIME);
+  expect(Math.abs(Date.parse(text?.slice(12) ?? "") - Date.now())).toBeLessThan(60_000);
+});
+
+test("the server answers every datagram, the empty and the largest too, and counts bytes", async () => {
+  await using server = await serve("udp_local.ts server");
+  using peer = await Peer.create();
+  const client = `The client at ('127.0.0.1', ${peer.port}) says`;
+  for (const [text, said] of [
+    ["", "''"],
+    ["x", "'x'"],
+    ["it's", `"it's"`],
+    ["\x1b[2J", "'\\x1b[2J'"],
+    ["#".repeat(LARGEST), `'${"#".repeat(LARGEST)}'`],
+  ] as const) {
+    expect(await peer.ask(text, server.port)).toBe(`Your data was ${text.length} bytes long`);
+    await server.line(`${client} ${said}`);
+  }
+});
+
+test.skipIf(skips(notLinux))("the largest datagram holds 65,507 bytes", () => expect(LARGEST).toBe(65_507));
+
+test("what is not ASCII is shown and answered like the rest, by server and client", async () => {
+  await using server = await serve("udp_local.ts server");
+  using peer = await Peer.create();
+  peer.send(new Uint8Array([72, 228, 10]), server.port);
+  expect((await peer.receive()).text).toBe("Your data was 3 bytes long");
+  await server.line(`The client at ('127.0.0.1', ${peer.port}) says 'H\\xe4\\n'`);
+
+  await using client = start(`udp_local.ts client -p ${peer.port}`);
+  peer.send(new Uint8Array([72, 228, 10]), (await peer.receive()).port);
+  const { status, out, err } = await client.end();
+  expect({ status, err }).toEqual({ status: 0, err: "" });
+  expect(out).toEndWith(`\nThe server ('127.0.0.1', ${peer.port}) replied 'H\\xe4\\n'\n`);
+});
+
+// The book's experiment: the server is suspended, so that somebody else's datagram comes first.
+test.each([true, false])("FAKE is taken with --promiscuous, and ignored by default: %p", async (promiscuous) => {
+  await using server = await serve("udp_local.ts server");
+  server.kill("SIGSTOP");
+  await using client = start(`udp_local.ts client -p ${server.port}${promiscuous ? " --promiscuous" : ""}`);
+  const [, port] = await client.line(ASSIGNED);
+  using stranger = await Peer.create();
+  stranger.send("FAKE", Number(port));
+  const sender = `('127.0.0.1', ${stranger.port})`;
+  if (promiscuous) await client.line(`The server ${sender} replied 'FAKE'`);
+  else {
+    const report = `Ignoring 'FAKE' from ${sender}: that is not the server\n`;
+    await client.until("report", () => client.err === report);
+    server.kill("SIGCONT");
+    await client.line(`The server ('127.0.0.1', ${server.port}) replied 'Your data was 38 bytes long'`);
+  }
+  expect((await client.end()).status).toBe(0);
+});
+
+test("the client takes one reply, where several come at once", async () => {
+  using peer = await Peer.create();
+  await using client = start(`udp_local.ts client -p ${peer.port}`);
+  const { port } = await peer.receive();
+  client.kill("SIGSTOP");
+  for (const text of ["first", "second"]) peer.send(text, port);
+  client.kill("SIGCONT");
+  expect((await client.end()).out.match(/replied .*/g)).toEqual(["replied 'first'"]);
+});
+
+test("the client waits without limit, also where nobody listens", async () => {
+  await using client = start(`udp_local.ts client -p ${await closedPort()}`);
+  await client.line(ASSIGNED);
+  await run("udp_local.ts --help"); // By then the system has answered that nobody listens.
+  expect({ ended: client.process.exitCode, err: client.err }).toEqual({ ended: null, err: "" });
+});
+
+test("server and client can be imported, and run nothing by that", async () => {
+  const program = `const { server, client } = await import("./udp_local.ts"); console.log(server.length, typeof client)`;
+  expect(await run(["-e", program])).toEqual({ status: 0, out: "1 function\n", err: "" });
+});

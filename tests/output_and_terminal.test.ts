@@ -1,0 +1,278 @@
+/** Whoever reads the output, slowly or not at all, floods, Ctrl-C, Ctrl-S: a script does what it would in Python. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { LARGEST, noFullDisk, noMemory, notLinux, skips } from "./support/machine.ts";
+import { networkTest } from "./support/network.ts";
+import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
+import { LONG, memoryOf, type Running, run, serve, shell, start } from "./support/processes.ts";
+import { OnTerminal } from "./support/terminal.ts";
+
+setDefaultTimeout(LONG);
+
+const CONTROLS = Array.from({ length: LARGEST }, (_, i) => String.fromCharCode(i % 32)).join("");
+
+test.each(["udp_local.ts server", "udp_remote.ts server", "udp_broadcast.ts server"])(
+  "Ctrl-C ends %s with 130, SIGTERM with 143",
+  async (command) => {
+    for (const [signal, status] of [
+      ["SIGINT", 130],
+      ["SIGTERM", 143],
+    ] as const) {
+      await using server = await serve(command);
+      const { out } = server;
+      server.kill(signal);
+      expect(await server.end()).toEqual({ status, out, err: "" });
+    }
+  },
+);
+
+test.each(["udp_local.ts", "udp_remote.ts"])("Ctrl-C ends the client of %s with 130", async (script) => {
+  using peer = await Peer.create();
+  await using client = start(`${script} client -p ${peer.port}`);
+  await peer.receive();
+  client.kill("SIGINT");
+  expect(await client.end()).toMatchObject({ status: 130, err: "" });
+});
+
+networkTest("Ctrl-C ends process 1 of a container", async (net) => {
+  const { prefix } = await net.host("host");
+  await using server = await serve("udp_local.ts server", {
+    prefix: [...prefix, "unshare", "-p", "--fork", "--kill-child"],
+  });
+  server.kill("SIGINT");
+  expect((await server.end()).status).toBe(130);
+});
+
+test("output goes into a file as it comes", async () => {
+  const file = join(tmpdir(), `listing-${crypto.randomUUID()}`);
+  await using server = shell(`exec "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0 >'${file}'`);
+  const printed = () => (existsSync(file) ? readFileSync(file, "latin1") : "");
+  const port = await server.until("port", () => /(\d+)\)\n/.exec(printed())?.[1]);
+  await run(`udp_remote.ts client -p ${port}`);
+  const text = printed();
+  expect(text.split("\n")).toHaveLength(3);
+  server.kill("SIGINT");
+  expect(await server.end()).toMatchObject({ status: 130, err: "" });
+  expect(printed()).toBe(text);
+  rmSync(file);
+});
+
+test.skipIf(skips(noFullDisk)).each(["udp_local.ts server -p 0", "udp_local.ts --help"])(
+  "a full disk is said in one line: %s",
+  async (words) => {
+    await using one = shell(`"$bun" ${words} >/dev/full`);
+    const err = expect.stringMatching(/^Cannot write the output: ENOSPC.*\n$/);
+    expect(await one.end()).toEqual({ status: 1, out: "", err });
+  },
+);
+
+describe("both outputs in one pipe, read slowly, lose nothing and keep their order:", () => {
+  const program = `import { print, warn } from "./terminal.ts";
+    if (process.argv[1] === "nonblocking") {
+      const { dlopen } = await import("bun:ffi");
+      const { symbols } = dlopen("libc.so.6", { fcntl: { args: ["int", "int", "int"], returns: "int" } });
+      symbols.fcntl(1, 4, 0o4000); // F_SETFL, O_NONBLOCK: as a program does that shares the pipe
+    }
+    for (let i = 0; i < 5000; i++) { print("out", i, "x".repeat(i % 100)); if (i % 3 === 0) warn("err " + i); }
+    print("the end");`;
+  for (const how of ["blocking", "nonblocking"]) {
+    test.skipIf(skips(how === "nonblocking" ? notLinux : ""))(how, async () => {
+      const reader = '{ while read -r line; do echo "$line"; done; }';
+      await using both = shell(`"$bun" -e '${program}' ${how} 2>&1 | { sleep 0.3; ${reader}; }`);
+      const expected = Array.from({ length: 5000 }, (_, i) => {
+        const line = `out ${i} ${"x".repeat(i % 100)}`.trim();
+        return i % 3 === 0 ? [line, `err ${i}`] : [line];
+      });
+      const lines = (await both.end()).out.split("\n").map((line) => line.trim());
+      expect(lines).toEqual([...expected.flat(), "the end", ""]);
+    });
+  }
+});
+
+describe("a reader of the output that stops reading", () => {
+  /** A server, and a reader that reads a line, and the rest when told. */
+  async function unread() {
+    const server = `sh -c 'echo "pid $$" >&2; exec "$bun" udp_local.ts server -p 0 3<&-'`;
+    const both = shell(
+      `exec 3<&0; { ${server}; echo "status $?" >&2; } | { read -r line; echo "$line"; read -r go <&3; cat; }`,
+    );
+    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
+    const pid = Number(/pid (\d+)/.exec(both.err)?.[1]);
+    return Object.assign(both, { port: Number(port), pid });
+  }
+  const numbers = (out: string) => out.match(/(?<='request )\d+(?=')/g)?.map(Number) ?? [];
+  const upTo = (count: number) => Array.from({ length: count }, (_, i) => i);
+
+  /** Asks until the server, like the book's, waits for its reader; returns how many requests were answered. */
+  async function askUntilItWaits(peer: Peer, port: number): Promise<number> {
+    for (let i = 0; ; i++) {
+      peer.send(`request ${i}`, port);
+      if ((await peer.receiveWithin(1000)) === undefined) return i;
+    }
+  }
+
+  test("stops the server, and costs no line and no reply once it reads on", async () => {
+    await using both = await unread();
+    using peer = await Peer.create();
+    const answered = await askUntilItWaits(peer, both.port);
+    expect(answered).toBeGreaterThan(100); // what a pipe holds
+    for (let i = 1; i <= 50; i++) peer.send(`request ${answered + i}`, both.port);
+    both.type("go");
+    for (let i = 0; i <= 50; i++) await peer.receive();
+    await both.until("all lines", () => both.out.includes(`'request ${answered + 50}'\n`));
+    expect(numbers(both.out)).toEqual(upTo(answered + 51));
+  });
+
+  test.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("does not keep %s from ending the server, nor lose what was answered", async (signal, status) => {
+    await using both = await unread();
+    using peer = await Peer.create();
+    const answered = await askUntilItWaits(peer, both.port);
+    process.kill(both.pid, signal);
+    await both.until("end", () => both.err.endsWith(`\nstatus ${status}\n`));
+    both.type("go");
+    expect(numbers((await both.end()).out).slice(0, answered)).toEqual(upTo(answered));
+  });
+
+  test("ends the server when it goes", async () => {
+    // As `head -3` does, which prints nothing before it ends where its output is no terminal.
+    const head = '{ for i in 1 2 3; do read -r line; echo "$line"; done; }';
+    await using both = shell(
+      `{ "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0; echo "status $?" >&2; } | ${head}`,
+    );
+    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
+    using peer = await Peer.create();
+    for (let i = 0; i < 2; i++) await peer.ask("good", Number(port));
+    // It notices with the next line that it writes, once the reader has really gone.
+    await both.until("end", () => {
+      if (both.err === "") peer.send("one too many", Number(port));
+      return both.err !== "";
+    });
+    const { out, err } = await both.end();
+    expect({ err, lines: out.split("\n").length }).toEqual({ err: "status 0\n", lines: 4 });
+  });
+
+  test("costs a client no true reply, where it reads no warnings", async () => {
+    using server = await Peer.create();
+    using stranger = await Peer.create();
+    const client = `"$bun" udp_local.ts client -p ${server.port} 2>&1 1>&4 3<&-`;
+    await using both = shell(`exec 3<&0 4>&1; ${client} | { read -r go <&3; cat; }`);
+    const { port } = await server.receive();
+    for (let i = 0; i < 100; i++) stranger.send("x".repeat(Math.min(65_000, LARGEST)), port);
+    await Bun.sleep(300); // Nobody reads for a while.
+    both.type("go");
+    await both.until("a report", () => both.out.includes("Ignoring"));
+    // Like the kernel's for the book's client, its buffer may be full for a moment: the server sends again.
+    await both.until("the reply", () => {
+      server.send("the true reply", port);
+      return both.out.includes(`The server ('127.0.0.1', ${server.port}) replied 'the true reply'\n`);
+    });
+  });
+});
+
+test.each(["\x03", "SIGINT", "SIGTERM"] as const)(
+  "a stopped terminal (Ctrl-S) stops a server; Ctrl-Q lets it go on, and %j ends it",
+  async (end) => {
+    await using server = new OnTerminal("udp_local.ts");
+    const port = await server.port();
+    using peer = await Peer.create();
+    server.type("\x13");
+    // Once the terminal has understood, a line waits for it, and with it the server.
+    do peer.send("before", port);
+    while ((await peer.receiveWithin(200)) !== undefined);
+    for (let i = 0; i < 5; i++) peer.send(`request ${i}`, port);
+    server.type("\x11");
+    for (let i = 0; i < 6; i++) await peer.receive();
+    await server.appears("'request 4'");
+    server.type("\x13");
+    do peer.send("again", port);
+    while ((await peer.receiveWithin(200)) !== undefined);
+    if (end === "\x03") server.type(end);
+    else server.process.kill(end);
+    expect(await server.process.exited).toBe(end === "SIGTERM" ? 143 : 130);
+  },
+);
+
+test.serial("floods of the largest datagrams do not stretch the waits of a client", async () => {
+  using peer = await Peer.create();
+  await using client = start(`udp_remote.ts client -p ${peer.port} --request-id`);
+  const { port } = await peer.receive();
+  const begin = performance.now();
+  const timer = setInterval(() => peer.send(CONTROLS, port), 2);
+  const { status, err } = await client.end();
+  clearInterval(timer);
+  expect(status).toBe(1);
+  expect(err).toEndWith("\nI think the server is down\n");
+  expect(err.split("\n").length).toBeGreaterThan(100);
+  expect(performance.now() - begin).toBeWithin(3000, 4000);
+});
+
+networkTest(
+  "Ctrl-C ends a server at once under a flood",
+  async (net) => {
+    const host = await net.host("host");
+    // Into a file: this process would be busy with reading.
+    const file = join(tmpdir(), `flood-${crypto.randomUUID()}`);
+    await using server = shell(`exec "$bun" udp_local.ts server -p 0 >${file}`, host);
+    const printed = () => (existsSync(file) ? readFileSync(file, "latin1") : "");
+    const port = Number(await server.until("port", () => /(\d+)\)\n/.exec(printed())?.[1]));
+    await using one = await Actor.create(host);
+    await using two = await Actor.create(host);
+    const flood = { texts: ["x".repeat(100)], to: { address: LOOPBACK, port }, count: 10_000_000 };
+    for (const actor of [one, two]) actor.order(flood);
+    await server.until("flood", () => printed().length > 100_000);
+    const begin = performance.now();
+    server.kill("SIGINT");
+    expect((await server.end()).status).toBe(130);
+    expect(performance.now() - begin).toBeLessThan(500);
+    rmSync(file);
+  },
+  test.serial,
+);
+
+test.serial.skipIf(skips(noMemory))(
+  "a slow reader of the output and a flood hold up nobody for long, and take no memory",
+  async () => {
+    // 5 MB a second. The first line goes on.
+    const reader = `const { readSync } = require("node:fs"); const chunk = Buffer.alloc(65536);
+      for (let n = readSync(0, chunk), first = true; n > 0; n = readSync(0, chunk), first = false) {
+        if (first) console.log(chunk.toString("latin1", 0, n));
+        Bun.sleepSync(n / 5000);
+      }`;
+    const server = `sh -c 'echo "pid $$" >&2; exec "$bun" udp_local.ts server -p 0'`;
+    await using both: Running = shell(`${server} | "$bun" -e '${reader}'`);
+    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
+    const pid = Number(/pid (\d+)/.exec(both.err)?.[1]);
+    await using actor = await Actor.create();
+    actor.order({ texts: [CONTROLS], to: { address: LOOPBACK, port: Number(port) }, count: 8000, seconds: 20 });
+    using peer = await Peer.create();
+    const held: number[] = [];
+    let longest = 0;
+    for (const end = performance.now() + 10_000; performance.now() < end; await Bun.sleep(100)) {
+      const begin = performance.now();
+      // The kernel drops some, where the flood has filled the server's buffer.
+      do peer.send("good", Number(port));
+      while ((await peer.receiveWithin(100)) === undefined);
+      longest = Math.max(longest, performance.now() - begin);
+      held.push(await memoryOf(pid));
+    }
+    console.log(`longest wait ${longest.toFixed()} ms, memory at most ${Math.max(...held).toFixed()} MiB`);
+    expect(longest).toBeLessThan(600);
+    expect(Math.max(...held)).toBeLessThan(100);
+    const half = held.length / 2;
+    expect(Math.max(...held.slice(half))).toBeLessThan(Math.max(...held.slice(0, half)) + 20);
+  },
+);
+
+test("an idle server takes no CPU time", async () => {
+  await using idle = await serve("udp_local.ts server");
+  await Bun.sleep(1000);
+  idle.kill("SIGTERM");
+  await idle.end();
+  const milliseconds = Number(idle.process.resourceUsage()?.cpuTime.total) / 1000;
+  expect(milliseconds).toBeWithin(1, 300); // what its start takes
+});

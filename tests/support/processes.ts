@@ -1,0 +1,138 @@
+/** Runs the scripts as a reader does, as processes, and waits for what they print. */
+import { join } from "node:path";
+
+/** The top of the project. */
+export const TOP = join(import.meta.dir, "../..");
+
+/** How long anything here may take, in ms: long enough for a busy machine, since nothing waits it out in vain. */
+export const PATIENCE = 20_000;
+
+/** What a test file begins with: Bun's five seconds are less than some tests need on a busy machine. */
+export const LONG = 6 * PATIENCE;
+
+/** Where a process runs: on this machine, or on a host of network.ts. */
+export interface Place {
+  /** What stands before a command to run it there. */
+  prefix?: string[];
+  /** Options for Bun itself. */
+  options?: string[];
+  /** The folder, where it is not the project's. */
+  cwd?: string;
+}
+
+const running = new Set<Running>();
+
+// Whoever interrupts the tests leaves nothing behind.
+process.on("exit", () => {
+  for (const one of running) one.kill("SIGKILL");
+});
+process.on("SIGINT", () => process.exit(130));
+
+/** A process, with what it has printed so far. `await using` ends it, and all that it has started. */
+export class Running implements AsyncDisposable {
+  out = "";
+  err = "";
+  #read = 0;
+  #news = Promise.withResolvers<void>();
+  readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  readonly #outputs: Promise<unknown>;
+
+  constructor(command: string[], { cwd = TOP }: Place = {}) {
+    // Detached, it leads a process group.
+    this.process = Bun.spawn(command, { cwd, stdin: "pipe", stdout: "pipe", stderr: "pipe", detached: true });
+    this.#outputs = Promise.all([this.#collect("out"), this.#collect("err")]);
+    running.add(this);
+  }
+
+  async #collect(name: "out" | "err"): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of this.process[name === "out" ? "stdout" : "stderr"]) {
+      this[name] += decoder.decode(chunk, { stream: true });
+      this.#news.resolve();
+      this.#news = Promise.withResolvers();
+    }
+  }
+
+  /** Waits until `ready` gives something, looking again when the process has printed, and now and then. */
+  async until<T>(what: string, ready: () => T | null | undefined | false): Promise<T> {
+    for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
+      const found = ready();
+      if (found !== undefined && found !== null && found !== false) return found;
+      await Promise.race([this.#news.promise, Bun.sleep(50)]);
+    }
+    throw new Error(`no ${what} in:\n${this.out}\n${this.err}`);
+  }
+
+  /** The first line on standard output, of those not yet returned, that matches. */
+  async line(pattern: RegExp | string): Promise<string[]> {
+    return await this.until(`line ${pattern}`, () => {
+      for (;;) {
+        const end = this.out.indexOf("\n", this.#read);
+        if (end < 0) return undefined;
+        const line = this.out.slice(this.#read, end);
+        this.#read = end + 1;
+        const match = typeof pattern === "string" ? line === pattern && [line] : line.match(pattern);
+        if (match) return match;
+      }
+    });
+  }
+
+  /** Writes a line to its standard input. */
+  type(line: string): void {
+    this.process.stdin.write(`${line}\n`);
+    this.process.stdin.flush();
+  }
+
+  /** Sends a signal to it and to all that it has started, as a terminal does to all in the foreground. */
+  kill(signal: NodeJS.Signals): void {
+    try {
+      process.kill(-this.process.pid, signal);
+    } catch {} // It has ended.
+  }
+
+  /** Waits for the end; `status` is what a shell would call `$?`. */
+  async end(): Promise<{ status: number; out: string; err: string }> {
+    const end = Promise.all([this.process.exited, this.#outputs]);
+    const late = Bun.sleep(PATIENCE).then(() => {
+      throw new Error(`it does not end:\n${this.out}\n${this.err}`);
+    });
+    const [status] = await Promise.race([end, late]);
+    running.delete(this);
+    return { status, out: this.out, err: this.err };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill("SIGKILL");
+    await this.end();
+  }
+}
+
+/** Starts a script, or with a list any Bun command: `start("udp_local.ts client -p 1060")`. */
+export function start(command: string | string[], place: Place = {}): Running {
+  const words = typeof command === "string" ? command.split(" ") : command;
+  return new Running([...(place.prefix ?? []), process.execPath, ...(place.options ?? []), ...words], place);
+}
+
+/** Runs the same to its end. */
+export async function run(command: string | string[], place?: Place) {
+  await using one = start(command, place);
+  return await one.end();
+}
+
+/** Starts a shell command, in which `"$bun"` is this Bun. */
+export function shell(command: string, place: Place = {}): Running {
+  return new Running([...(place.prefix ?? []), "env", `bun=${process.execPath}`, "sh", "-c", command], place);
+}
+
+/** Starts a server on a port that the system chooses, and waits until it listens there. */
+export async function serve(command: string, place?: Place): Promise<Running & { port: number }> {
+  const server = start(`${command} -p 0`, place);
+  const [, port] = await server.line(/^Listening .*at \('[\d.]+', (\d+)\)$/);
+  return Object.assign(server, { port: Number(port) });
+}
+
+/** The memory that a process holds, in MiB. */
+export async function memoryOf(pid: number): Promise<number> {
+  const ps = Bun.spawn(["ps", "-o", "rss=", "-p", String(pid)], { stderr: "ignore" });
+  return Number(await ps.stdout.text()) / 1024;
+}

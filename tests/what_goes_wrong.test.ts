@@ -1,0 +1,133 @@
+/** What the user, the system or the network refuses is said once, in one true line, with status 1. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { notLinux, skips } from "./support/machine.ts";
+import { forbidden, networkTest, threeHosts } from "./support/network.ts";
+import { LOOPBACK, Peer } from "./support/peers.ts";
+import { LONG, type Place, run, serve, start } from "./support/processes.ts";
+
+setDefaultTimeout(LONG);
+
+const failed = (err: string) => ({ status: 1, out: "", err: `${err}\n` });
+const denied = (address: string) =>
+  `Permission denied to send to ('${address}', 1060): a broadcast needs sock.setBroadcast(true), or a route forbids it`;
+
+test("an address that is in use, or not of this machine", async () => {
+  using peer = await Peer.create();
+  const inUse = (address: string) =>
+    failed(`Address already in use: ('${address}', ${peer.port}), choose another port with -p`);
+  expect(await run(`udp_local.ts server -p ${peer.port}`)).toEqual(inUse(LOOPBACK));
+  expect(await run(`udp_remote.ts server 127.0.0.1 -p ${peer.port}`)).toEqual(inUse(LOOPBACK));
+  expect(await run(`udp_remote.ts server -p ${peer.port}`)).toEqual(inUse("0.0.0.0"));
+  expect(await run(`udp_broadcast.ts server -p ${peer.port}`)).toEqual(inUse("0.0.0.0"));
+  for (const script of ["udp_remote.ts", "udp_broadcast.ts"]) {
+    const line = "Cannot listen at ('192.0.2.99', 1060): not an address of this machine";
+    expect(await run(`${script} server 192.0.2.99`)).toEqual(failed(line));
+  }
+});
+
+// Root may listen below 1024: but not as a user namespace's root, in the network namespace of others.
+const asNobody: Place = process.getuid?.() === 0 ? { prefix: ["unshare", "-U"] } : {};
+const noLowPorts = await (async () => {
+  if (asNobody.prefix !== undefined && forbidden !== "") return forbidden;
+  const listen = 'await Bun.udpSocket({ hostname: "127.0.0.1", port: 999 }); process.exit();';
+  return (await run(["-e", listen], asNobody)).status === 0 ? "everybody may listen at ports below 1024 here" : "";
+})();
+
+test.skipIf(skips(noLowPorts))("a port below 1024", async () => {
+  const line =
+    "Permission denied to listen at ('127.0.0.1', 999): ports below 1024 are for root, choose another with -p";
+  expect(await run("udp_remote.ts server 127.0.0.1 -p 999", asNobody)).toEqual(failed(line));
+});
+
+describe("a host that is unknown, has a port or is IPv6:", () => {
+  test.each([
+    ["a..b", "'a..b'", ""],
+    ["a\x1b[2Jb", "'a\\x1b[2Jb'", ""],
+    ["a\nb", "'a\\nb'", ""],
+    ["é:1", "'\\xe9:1'", " (a port is given with -p)"],
+    ["localhost:1060", "'localhost:1060'", " (a port is given with -p)"],
+    ["http://127.0.0.1", "'http://127.0.0.1'", " (a port is given with -p)"],
+  ])("%j", async (host, quoted, hint) => {
+    const scripts = ["udp_remote.ts server", "udp_broadcast.ts client", "udp_remote.ts client"];
+    // Elsewhere big_sender looks for none.
+    for (const script of notLinux === "" ? [...scripts, "big_sender.ts"] : scripts) {
+      const { err, ...end } = await run([...script.split(" "), host]);
+      expect(end).toEqual({ status: 1, out: "" });
+      // Where no resolver is asked, another code may say why.
+      expect(err.replace(/(?<=': )\w+/, "WHY")).toBe(`Unknown host ${quoted}: WHY${hint}\n`);
+    }
+  });
+
+  test.each(["::1", "fe80::1%eth0", "::ffff:127.0.0.1"])("%j", async (host) => {
+    const line = `'${host}' looks like an IPv6 address: the listings speak IPv4`;
+    for (const command of ["udp_remote.ts client", "udp_broadcast.ts server"]) {
+      expect(await run(`${command} ${host}`)).toEqual(failed(line));
+    }
+  });
+});
+
+test.skipIf(skips(notLinux))("a broadcast, for a script that does none", async () => {
+  // It needs no route, and the connection is refused.
+  const address = "127.255.255.255";
+  expect(await run(`udp_remote.ts client ${address}`)).toEqual(failed(denied(address)));
+  expect(await run(`big_sender.ts ${address}`)).toEqual(failed(denied(address)));
+});
+
+networkTest("a route that prohibits, swallows, or is not there", async (net) => {
+  const host = await net.host("host");
+  for (const [kind, network] of Object.entries({ prohibit: "20", blackhole: "21", unreachable: "22" })) {
+    host.ip(`route add ${kind} ${network}.0.0.0/8`);
+  }
+  const cannot = (address: string, why: string) => `Cannot send to ('${address}', 1060): ${why}`;
+  for (const [address, line] of [
+    ["20.0.0.1", denied("20.0.0.1")],
+    ["21.0.0.1", cannot("21.0.0.1", "EINVAL: invalid argument")],
+    ["22.0.0.1", cannot("22.0.0.1", "EHOSTUNREACH: host is unreachable")],
+    ["23.0.0.1", cannot("23.0.0.1", "ENETUNREACH: network is unreachable")],
+  ] as const) {
+    for (const script of ["udp_remote.ts client", "big_sender.ts", "udp_broadcast.ts client"]) {
+      expect(await run(`${script} ${address}`, host)).toEqual(failed(line));
+    }
+  }
+});
+
+networkTest("a route that prohibits while a client waits", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  await using silent = start("udp_broadcast.ts server", bob);
+  await silent.line(/^Listening/);
+  await using client = start("udp_remote.ts client 192.168.5.11", alice);
+  await client.line(/^Waiting up to 0\.1/);
+  alice.ip("rule add to 192.168.5.11 prohibit");
+  expect(await client.end()).toMatchObject({ status: 1, err: `${denied("192.168.5.11")}\n` });
+});
+
+networkTest("no port that is free", async (net) => {
+  const host = await net.host("host");
+  host.sh("echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range");
+  await using taken = await serve("udp_remote.ts server", host);
+  expect(taken.port).toBe(40_000);
+  const free = (address: string) => failed(`No port is free at ('${address}', 0)`);
+  expect(await run("udp_local.ts client", host)).toEqual(free("0.0.0.0"));
+  expect(await run("udp_remote.ts client", host)).toEqual(free("0.0.0.0"));
+  expect(await run("udp_remote.ts server 127.0.0.1 -p 0", host)).toEqual(free(LOOPBACK));
+});
+
+networkTest("a resolver that does not answer, which is asked once", async (net) => {
+  const host = await net.host("host");
+  const resolver = `
+    await Bun.udpSocket({ hostname: "127.0.0.1", port: 53, socket: { error() {}, data(_, data) {
+      console.log("asked", data.toString("latin1", 13, 13 + data[12]));
+    } } });
+    console.log("ready");`;
+  await using dns = start(["-e", resolver], host);
+  await dns.line("ready");
+  const hosts = `
+    d=$(mktemp -d) && printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:1\\n' >$d/resolv.conf &&
+    printf 'hosts: dns\\n' >$d/nsswitch.conf &&
+    mount --bind $d/resolv.conf /etc/resolv.conf && mount --bind $d/nsswitch.conf /etc/nsswitch.conf && rm -r $d; exec "$@"`;
+  const place = { prefix: [...host.prefix, "unshare", "-m", "sh", "-c", hosts, "sh"] };
+  const { status, err } = await run("udp_remote.ts client silent.example", place);
+  expect(status).toBe(1);
+  expect(err).toMatch(/^Unknown host 'silent\.example': .*\n$/);
+  expect(dns.out).toBe("ready\nasked silent\n");
+});
