@@ -2,17 +2,15 @@
 import { describe, expect, test } from "bun:test";
 import { repr } from "../terminal.ts";
 import { backoff, isReply, newRequestId, requestIdOf, sameAddress, subnetOf } from "../udp_helpers.ts";
-import { Address, resolveHost } from "../udp_socket.ts";
+import { resolveHost } from "../udp_socket.ts";
 
 describe("backoff", () => {
-  test("is the book's by default", () => {
-    expect([...backoff()]).toEqual([0.1, 0.2, 0.4, 0.8, 1.6]);
-    expect([...backoff()].join(" ")).toBe("0.1 0.2 0.4 0.8 1.6");
-  });
-  test("takes another first delay, factor and longest", () => {
-    expect([...backoff({ first: 1, factor: 3, longest: 30 })]).toEqual([1, 3, 9, 27]);
-    expect([...backoff({ first: 2 })]).toEqual([2]);
-  });
+  test.each([
+    [{}, [0.1, 0.2, 0.4, 0.8, 1.6]],
+    [{ first: 1, factor: 3, longest: 30 }, [1, 3, 9, 27]],
+    [{ first: 2 }, [2]],
+  ])("with %j ends", (options, delays) => expect([...backoff(options)]).toEqual(delays));
+
   test("need not give up", () => {
     const delays = backoff({ longest: 300, giveUp: false });
     const some = Array.from({ length: 1000 }, () => delays.next().value ?? 0);
@@ -20,10 +18,9 @@ describe("backoff", () => {
     expect(some.slice(11, 14)).toEqual([204.8, 300, 300]);
     expect(Math.max(...some)).toBe(300);
   });
-  test("refuses delays that do not grow, and to give none", () => {
-    for (const wrong of [{ first: 0 }, { first: 3 }, { factor: 1 }, { first: Number.NaN }]) {
-      expect(() => [...backoff(wrong)]).toThrow(RangeError);
-    }
+
+  test.each([{ first: 0 }, { first: 3 }, { factor: 1 }, { first: Number.NaN }])("refuses %j", (options) => {
+    expect(() => [...backoff(options)]).toThrow(RangeError);
   });
 });
 
@@ -34,48 +31,32 @@ test("sameAddress compares both the address and the port", () => {
   expect(sameAddress(here, { ...here, address: "127.0.0.2" })).toBe(false);
 });
 
-test("an address prints as the book's do", () => {
-  expect(`${new Address("127.0.0.1", 1060)}`).toBe("('127.0.0.1', 1060)");
-});
+test.each([
+  ["plain text", `'plain text'`],
+  ["", `''`],
+  ["it's", `"it's"`],
+  ['"', `'"'`],
+  ['it\'s "so"', `'it\\'s "so"'`],
+  ["back\\slash", `'back\\\\slash'`],
+  ["\x1b[2J", `'\\x1b[2J'`],
+  ["\0\t\r\n\x7f", `'\\x00\\t\\r\\n\\x7f'`],
+  ["é€", `'\\xe9\\u20ac'`],
+  [Buffer.from("it's\xff\n", "latin1"), `b"it's\\xff\\n"`],
+])("repr quotes %j as Python does", (value, quoted) => expect(repr(value)).toBe(quoted));
 
-test("repr quotes a text, and bytes, as Python does", () => {
-  const cases = {
-    "plain text": `'plain text'`,
-    "": `''`,
-    "it's": `"it's"`,
-    '"': `'"'`,
-    'it\'s "so"': `'it\\'s "so"'`,
-    "back\\slash": `'back\\\\slash'`,
-    "\x1b[2J": `'\\x1b[2J'`,
-    "\0\t\r\n\x7f": `'\\x00\\t\\r\\n\\x7f'`,
-    "é€": `'\\xe9\\u20ac'`,
-  };
-  for (const [text, quoted] of Object.entries(cases)) expect(repr(text)).toBe(quoted);
-  expect(repr(Buffer.from("it's\xff\n", "latin1"))).toBe(`b"it's\\xff\\n"`);
-});
-
-test("repr leaves no control character and no byte above 127", () => {
-  const all = String.fromCharCode(...Array(256).keys());
-  expect(repr(all)).toMatch(/^[ -~]+$/);
-  expect(repr(Buffer.from(all, "latin1"))).toBe(`b${repr(all)}`);
-});
-
-describe("request IDs", () => {
-  test("are 64 random bits before the text", () => {
-    const ids = new Set(Array.from({ length: 1000 }, newRequestId));
-    expect(ids.size).toBe(1000);
-    for (const id of ids) expect(id).toMatch(/^\[[0-9a-f]{16}\] $/);
-  });
-  test("are found at the start of a text only", () => {
-    const id = newRequestId();
+test("request IDs are 64 random bits before the text", () => {
+  const ids = new Set(Array.from({ length: 1000 }, newRequestId));
+  expect(ids.size).toBe(1000);
+  for (const id of ids) {
+    expect(id).toMatch(/^\[[0-9a-f]{16}\] $/);
     expect(requestIdOf(`${id}text`)).toBe(id);
-    expect(requestIdOf(id)).toBe(id);
-    expect(requestIdOf("[1] text")).toBe("[1] ");
-    for (const text of ["text", "", ` ${id}text`, "[] text", "[a b] text", `[${"x".repeat(65)}] text`, id.trim()]) {
-      expect(requestIdOf(text)).toBe("");
-    }
-  });
+  }
 });
+
+test.each(["text", "", " [1] text", "[] text", "[a b] text", `[${"x".repeat(65)}] text`, "[1]"])(
+  "%j begins with no request ID",
+  (text) => expect(requestIdOf(text)).toBe(""),
+);
 
 test("isReply knows what the servers answer, with an ID and without", () => {
   expect(isReply("Your data was 38 bytes long")).toBe(true);
@@ -85,32 +66,18 @@ test("isReply knows what the servers answer, with an ID and without", () => {
   }
 });
 
-describe("resolveHost", () => {
-  test("knows Python's special names", async () => {
-    expect(await resolveHost("")).toBe("0.0.0.0");
-    expect(await resolveHost("<broadcast>")).toBe("255.255.255.255");
-  });
-  test("gives IPv4 addresses", async () => {
-    expect(await resolveHost("127.0.0.1")).toBe("127.0.0.1");
-    expect(await resolveHost("localhost")).toBe("127.0.0.1");
-  });
-  test("refuses IPv6 addresses and unknown hosts", async () => {
-    for (const host of ["::1", "fe80::1%eth0"]) {
-      await expect(resolveHost(host)).rejects.toThrow(`'${host}' looks like an IPv6 address`);
-    }
-    await expect(resolveHost("no\x1bhost")).rejects.toThrow(`Unknown host 'no\\x1bhost'`);
-  });
+test("resolveHost knows Python's special names", async () => {
+  expect(await resolveHost("")).toBe("0.0.0.0");
+  expect(await resolveHost("<broadcast>")).toBe("255.255.255.255");
+  expect(await resolveHost("localhost")).toBe("127.0.0.1");
 });
 
-test("subnetOf computes a subnet and its broadcast address", () => {
-  const cases = {
-    "192.168.5.10/24": { network: "192.168.5.0/24", broadcast: "192.168.5.255" },
-    "10.1.2.3/8": { network: "10.0.0.0/8", broadcast: "10.255.255.255" },
-    "172.31.255.254/20": { network: "172.31.240.0/20", broadcast: "172.31.255.255" },
-    "203.0.113.6/30": { network: "203.0.113.4/30", broadcast: "203.0.113.7" },
-    "1.2.3.4/0": { network: "0.0.0.0/0", broadcast: "255.255.255.255" },
-    "203.0.113.6/31": { network: "203.0.113.6/31" },
-    "203.0.113.6/32": { network: "203.0.113.6/32" },
-  };
-  for (const [cidr, subnet] of Object.entries(cases)) expect(subnetOf(cidr)).toEqual(subnet);
-});
+test.each([
+  ["192.168.5.10/24", { network: "192.168.5.0/24", broadcast: "192.168.5.255" }],
+  ["10.1.2.3/8", { network: "10.0.0.0/8", broadcast: "10.255.255.255" }],
+  ["172.31.255.254/20", { network: "172.31.240.0/20", broadcast: "172.31.255.255" }],
+  ["203.0.113.6/30", { network: "203.0.113.4/30", broadcast: "203.0.113.7" }],
+  ["1.2.3.4/0", { network: "0.0.0.0/0", broadcast: "255.255.255.255" }],
+  ["203.0.113.6/31", { network: "203.0.113.6/31" }],
+  ["203.0.113.6/32", { network: "203.0.113.6/32" }],
+])("the subnet of %s", (cidr, subnet) => expect<object>(subnetOf(cidr)).toEqual(subnet));

@@ -48,15 +48,8 @@ describe("behind a router", () => {
   /** alice --1500-- router --1400-- bob */
   async function behindRouter(net: Network): Promise<[Host, Host, Host]> {
     const [alice, router, bob] = [await net.host("alice"), await net.host("router"), await net.host("bob")];
-    net.link(
-      { host: alice, name: "eth0", address: "10.0.1.1/24" },
-      { host: router, name: "west", address: "10.0.1.254/24" },
-    );
-    net.link(
-      { host: router, name: "east", address: "10.0.2.254/24" },
-      { host: bob, name: "eth0", address: "10.0.2.1/24" },
-      { mtu: 1400 },
-    );
+    net.link([alice, "eth0", "10.0.1.1/24"], [router, "west", "10.0.1.254/24"]);
+    net.link([router, "east", "10.0.2.254/24"], [bob, "eth0", "10.0.2.1/24"], 1400);
     router.forward();
     alice.ip("route add default via 10.0.1.254");
     bob.ip("route add default via 10.0.2.254");
@@ -74,11 +67,7 @@ describe("behind a router", () => {
   networkTest("the narrowest of several links", async (net) => {
     const [alice, router, bob] = await behindRouter(net);
     const carol = await net.host("carol");
-    net.link(
-      { host: bob, name: "east", address: "10.0.3.254/24" },
-      { host: carol, name: "eth0", address: "10.0.3.1/24" },
-      { mtu: 1300 },
-    );
+    net.link([bob, "east", "10.0.3.254/24"], [carol, "eth0", "10.0.3.1/24"], 1300);
     bob.forward();
     router.ip("route add 10.0.3.0/24 via 10.0.2.1");
     carol.ip("route add default via 10.0.3.254");

@@ -1,7 +1,7 @@
 /** Listing 2-4: one datagram reaches every host of a subnet, and the subnets are found. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { notLinux, skips } from "./support/machine.ts";
-import { type Host, networkTest, threeHosts } from "./support/network.ts";
+import { type End, type Host, type Network, networkTest, threeHosts } from "./support/network.ts";
 import { Peer } from "./support/peers.ts";
 import { LONG, type Running, run, serve, start } from "./support/processes.ts";
 
@@ -13,8 +13,8 @@ const LISTENING = "Listening for datagrams at ('0.0.0.0', 1060)";
 const ALICES = ["192.168.5.0/24, broadcast address 192.168.5.255", "172.16.32.0/20, broadcast address 172.16.47.255"];
 
 /** A server on each host that listens when this is over. */
-async function serveOn(hosts: Host[], stack: AsyncDisposableStack): Promise<Running[]> {
-  const servers = hosts.map((host) => stack.use(start("udp_broadcast.ts server", host)));
+async function serveOn(hosts: Host[], net: Network): Promise<Running[]> {
+  const servers = hosts.map((host) => net.use(start("udp_broadcast.ts server", host)));
   for (const server of servers) await server.line(LISTENING);
   return servers;
 }
@@ -47,11 +47,10 @@ networkTest("a client without an address reaches each connected subnet, once", a
   const err = "Nothing to broadcast to: no subnet is connected\n";
   expect(await run("udp_broadcast.ts client", await net.host("lonely"))).toEqual({ status: 1, out: "", err });
 
-  await using stack = new AsyncDisposableStack();
   const [alice, bob, carol] = await threeHosts(net);
   alice.ip("addr add 192.168.5.20/24 dev eth0"); // a second address in one subnet
   alice.ip("addr add 198.51.100.1/32 dev eth1"); // a subnet of one address
-  const servers = await serveOn([bob, carol], stack);
+  const servers = await serveOn([bob, carol], net);
   const out = ALICES.map((network) => `Network ${network}\n`).join("");
   expect(await run("udp_broadcast.ts client", alice)).toEqual({ status: 0, out, err: "" });
   const from = await Promise.all(servers.map(async (server) => (await server.line(SAYS))[1]));
@@ -59,34 +58,25 @@ networkTest("a client without an address reaches each connected subnet, once", a
 });
 
 networkTest("where one subnet fails, it reaches the others, and says which failed", async (net) => {
-  await using stack = new AsyncDisposableStack();
   const [alice, bob, carol] = await threeHosts(net);
-  const [bobs, carols] = (await serveOn([bob, carol], stack)) as [Running, Running];
+  const [bobs, carols] = (await serveOn([bob, carol], net)) as [Running, Running];
   alice.ip("route del broadcast 192.168.5.255 dev eth0 table local");
-  const to = "to ('192.168.5.255', 1060)";
-  for (const [route, err] of [
-    ["prohibit", `Permission denied to send ${to}: a broadcast needs sock.setBroadcast(true), or a route forbids it\n`],
-    ["unreachable", `Cannot send ${to}: EHOSTUNREACH: host is unreachable\n`],
-    ["blackhole", `Cannot send ${to}: EINVAL: invalid argument\n`],
-  ] as const) {
-    alice.ip(`route add ${route} 192.168.5.255`);
-    expect(await run("udp_broadcast.ts client", alice)).toEqual({ status: 1, out: `Network ${ALICES[1]}\n`, err });
-    await carols.line(SAYS);
-    alice.ip(`route del ${route} 192.168.5.255`);
-  }
+  alice.ip("route add unreachable 192.168.5.255");
+  const err = "Cannot send to ('192.168.5.255', 1060): EHOSTUNREACH: host is unreachable\n";
+  expect(await run("udp_broadcast.ts client", alice)).toEqual({ status: 1, out: `Network ${ALICES[1]}\n`, err });
+  await carols.line(SAYS);
   expect(bobs.out).toBe(`${LISTENING}\n`);
 });
 
 networkTest("a broadcast reaches its subnet and port, and nobody else", async (net) => {
-  await using stack = new AsyncDisposableStack();
   const names = ["alice", "bob", "carol", "dave", "erin"];
   const hosts = (await Promise.all(names.map((name) => net.host(name)))) as [Host, Host, Host, Host, Host];
   const [alice, bob, carol, dave, erin] = hosts;
-  await net.subnet(hosts.slice(0, 4).map((host, i) => ({ host, name: "eth0", address: `192.168.5.${i + 1}/24` })));
-  net.link({ host: dave, name: "eth1", address: "10.0.0.1/24" }, { host: erin, name: "eth0", address: "10.0.0.2/24" });
-  const servers = await serveOn([bob, carol, dave, erin], stack);
+  await net.subnet(hosts.slice(0, 4).map((host, i): End => [host, "eth0", `192.168.5.${i + 1}/24`]));
+  net.link([dave, "eth1", "10.0.0.1/24"], [erin, "eth0", "10.0.0.2/24"]);
+  const servers = await serveOn([bob, carol, dave, erin], net);
   const [, , , erins] = servers as [Running, Running, Running, Running];
-  const remote = stack.use(start("udp_remote.ts server --drop 0 -p 1061", bob));
+  const remote = net.use(start("udp_remote.ts server --drop 0 -p 1061", bob));
   await remote.line("Listening at ('0.0.0.0', 1061)");
 
   alice.ip("route add default via 192.168.5.4"); // or there is no way to 255.255.255.255

@@ -1,84 +1,136 @@
 /** A program of a reader's own, on the socket of the listings: what Python's socket would do, this one does. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { notLinux, skips } from "./support/machine.ts";
 import { networkTest, threeHosts } from "./support/network.ts";
-import { closedPort, Peer } from "./support/peers.ts";
-import { LONG, run, serve, start } from "./support/processes.ts";
+import { closedPort } from "./support/peers.ts";
+import { LONG, type Place, run, serve } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
 const PRELUDE = `
   import { codeOf, print, repr } from "./terminal.ts";
-  import { udpSocket } from "./udp_socket.ts";
+  import { Address, udpSocket } from "./udp_socket.ts";
   const hostname = "127.0.0.1";
-  const seconds = async (work) => { const begin = performance.now(); await work(); return (performance.now() - begin) / 1000; };
+  const peer = await udpSocket({ hostname });
+  const connect = { hostname, port: peer.address.port };
+  /** Whether something takes so many seconds: not less, and hardly more. */
+  const takes = async (seconds, work) => {
+    const begin = performance.now();
+    await work();
+    const taken = (performance.now() - begin) / 1000;
+    return taken > seconds - 0.01 && taken < seconds + 1;
+  };
+  const codeFrom = (work) => work.then(() => "none", codeOf);
 `;
 
-/** Runs a program beside the listings, with what nearly all of them need. */
-const program = (text: string) => run(["-e", PRELUDE + text]);
-
-/** The lines of a program that goes well. */
-async function linesOf(text: string): Promise<string[]> {
-  const { status, out, err } = await program(text);
+/** Runs a program beside the listings, with what nearly all of them need, and returns what it prints if all goes well. */
+async function linesOf(text: string, place?: Place): Promise<string[]> {
+  const { status, out, err } = await run(["-e", PRELUDE + text], place);
   expect({ status, err }).toEqual({ status: 0, err: "" });
   return out.split("\n").slice(0, -1);
 }
 
-describe("a socket that is closed from outside", () => {
-  test("before any datagram came ends the loop", async () => {
-    const lines = await linesOf(`
-      const sock = await udpSocket({ hostname });
-      setTimeout(() => sock.close(), 100);
-      for await (const _ of sock) print("never");
-      print("over");`);
-    expect(lines).toEqual(["over"]);
-  });
+test.each([
+  [
+    "a socket that is closed before any datagram came ends the loop",
+    `setTimeout(() => peer.close(), 100); for await (const _ of peer) print("never"); print("over");`,
+    ["over"],
+  ],
+  [
+    "a socket that is closed ends a receive, which throws, and a within at once",
+    `setTimeout(() => peer.close(), 100);
+    for (const seconds of [undefined, 5]) try { await peer.receive(seconds); } catch (error) { print(error.message); }
+    print(await takes(0, async () => { for await (const _ of peer.within(5)); }));`,
+    ["The socket is closed", "The socket is closed", "true"],
+  ],
+  ["a program that waits for nothing ends, though its socket was never closed", `print("made");`, ["made"]],
+  [
+    "what was sent before a socket is closed arrives",
+    `{ using sock = await udpSocket({ hostname }); for (let i = 0; i < 40; i++) sock.sendTo("x" + i, peer.address); }
+    const texts = []; for await (const [data] of peer.within(0.3)) texts.push(data.toString());
+    print(texts.length, texts.at(-1));`,
+    ["40 x39"],
+  ],
+  [
+    "receive gives up after some silence, and takes the next reply",
+    `using sock = await udpSocket({ connect });
+    print(await takes(0.2, async () => print(await codeFrom(sock.receive(0.2)))));
+    sock.send("a question");
+    const [question, client] = await peer.receive();
+    peer.sendTo(question + "!", client);
+    const [answer, server] = await sock.receive(1);
+    print(answer.toString(), server.port === connect.port);`,
+    ["ETIMEDOUT", "true", "a question! true"],
+  ],
+  [
+    "receive says at once that a host refuses, once",
+    `peer.close();
+    using sock = await udpSocket({ connect });
+    sock.send("anybody?");
+    print(await takes(0, async () => print(await codeFrom(sock.receive(5)))));
+    print(await codeFrom(sock.receive(0.1)));`,
+    ["ECONNREFUSED", "true", "ETIMEDOUT"],
+  ],
+  [
+    "two that receive at once take two datagrams, in order",
+    `const two = Promise.all([peer.receive(), peer.receive()]);
+    for (const text of ["one", "two"]) peer.sendTo(text, peer.address);
+    print((await two).join());`,
+    [expect.stringMatching(/^one,.*,two,/)],
+  ],
+  [
+    "within ends in time while datagrams come",
+    `setInterval(() => peer.sendTo("x", peer.address), 100).unref();
+    let count = 0;
+    print(await takes(1, async () => { for await (const _ of peer.within(1)) count++; }), count > 1);`,
+    ["true true"],
+  ],
+  [
+    "within takes no time that is none",
+    `for (const time of [-1, NaN]) try { for await (const _ of peer.within(time)); } catch (error) { print(error.name); }`,
+    ["RangeError", "RangeError"],
+  ],
+  [
+    "a loop that is left in the middle leaves the rest to the next taker",
+    `for (const text of ["one", "two", "three", "four"]) peer.sendTo(text, peer.address);
+    for await (const [data] of peer.within(5)) { print(data.toString()); if (String(data) === "two") break; }
+    for await (const [data] of peer.within(0.2)) print("then", data.toString());`,
+    ["one", "two", "then three", "then four"],
+  ],
+  [
+    "a program that takes nothing does not fill the memory",
+    `using sock = await udpSocket({ hostname });
+    const before = process.memoryUsage.rss();
+    for (let i = 0; i < 5000; i++) {
+      sock.sendTo("x".repeat(60_000), peer.address);
+      await new Promise(setImmediate);
+    }
+    print(process.memoryUsage.rss() - before < 100 * 2 ** 20);`,
+    ["true"],
+  ],
+  [
+    "print writes where it stands, as it is, and addresses and bytes as Python does",
+    `const address = new Address(hostname, 1060);
+    for (const i of [0, 1]) { print("print", i); console.log("console.log", i); }
+    print("50%d", 1);
+    print(address);
+    print(\`\${address}\`, repr(Buffer.from("it is \\xff", "latin1")), [1]);`,
+    [
+      ...["print 0", "console.log 0", "print 1", "console.log 1", "50%d 1", "('127.0.0.1', 1060)"],
+      "('127.0.0.1', 1060) b'it is \\xff' [ 1 ]",
+    ],
+  ],
+])("%s", async (_, text, lines) => expect(await linesOf(text)).toEqual(lines));
 
-  test("ends a receive, which throws, and a within at once", async () => {
-    const lines = await linesOf(`
-      const sock = await udpSocket({ hostname });
-      setTimeout(() => sock.close(), 100);
-      try { await sock.receive(); } catch (error) { print(error.message); }
-      try { await sock.receive(5); } catch (error) { print(error.message); }
-      print(await seconds(async () => { for await (const _ of sock.within(5)); }) < 1);`);
-    expect(lines).toEqual(["The socket is closed", "The socket is closed", "true"]);
-  });
-});
-
-describe("a program ends when nobody waits any more", () => {
-  test("though its socket was never closed", async () => {
-    expect(await linesOf(`await udpSocket({ hostname }); print("made");`)).toEqual(["made"]);
-  });
-
-  test("also a client that does not close its socket", async () => {
-    await using server = await serve("udp_local.ts server");
-    const lines = await linesOf(`
-      const sock = await udpSocket({ connect: { hostname, port: ${server.port} } });
-      sock.send("hello");
-      for await (const [data] of sock) { print(data.toString()); break; }`);
-    expect(lines).toEqual(["Your data was 5 bytes long"]);
-  });
-
-  test("and where ten clients ask at the same time, one of which is refused", async () => {
-    await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
-    const lines = await linesOf(`
-      import { client } from "./udp_remote.ts";
-      try { await client(hostname, ${await closedPort()}); } catch (error) { print(codeOf(error)); }
-      await Promise.all(Array.from({ length: 10 }, () => client(hostname, ${server.port})));
-      print("all");`);
-    expect(lines.filter((line) => line === "The server says 'Your data was 23 bytes long'")).toHaveLength(10);
-    expect(lines).toContain("ECONNREFUSED");
-    expect(lines.at(-1)).toBe("all");
-  });
-});
-
-test("what was sent before a socket is closed arrives", async () => {
-  using peer = await Peer.create();
-  await linesOf(`{
-      using sock = await udpSocket({ hostname });
-      for (let i = 0; i < 40; i++) sock.sendTo("number " + i, { address: hostname, port: ${peer.port} });
-    }`);
-  for (let i = 0; i < 40; i++) expect((await peer.receive()).text).toBe(`number ${i}`);
+test("ten clients of one program are answered, and one that is refused does not end it", async () => {
+  await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
+  const lines = await linesOf(`
+    import { client } from "./udp_remote.ts";
+    print(await codeFrom(client(hostname, ${await closedPort()})));
+    await Promise.all(Array.from({ length: 10 }, () => client(hostname, ${server.port})));
+    print("all");`);
+  expect(lines.filter((line) => line === "The server says 'Your data was 23 bytes long'")).toHaveLength(10);
+  expect([lines[2], lines.at(-1)]).toEqual(["ECONNREFUSED", "all"]);
 });
 
 networkTest("a socket's option comes after what was sent before it", async (net) => {
@@ -95,111 +147,12 @@ networkTest("a socket's option comes after what was sent before it", async (net)
     let count = 0;
     for await (const _ of member.within(0.5)) count++;
     print(count);`;
-  expect(await run(["-e", PRELUDE + text], alice)).toEqual({ status: 0, out: "20\n", err: "" });
-});
-
-describe("receive", () => {
-  test("gives up after some silence, and takes the next reply", async () => {
-    await using server = await serve("udp_local.ts server");
-    const [code, waited, reply] = await linesOf(`
-      using sock = await udpSocket({ connect: { hostname, port: ${server.port} } });
-      print(await seconds(async () => { try { await sock.receive(0.2); } catch (error) { print(codeOf(error)); } }));
-      sock.send("a question");
-      const [data, address] = await sock.receive(1);
-      print(String(data), \`\${address}\`);`);
-    expect(code).toBe("ETIMEDOUT");
-    expect(Number(waited)).toBeGreaterThan(0.19);
-    expect(Number(waited)).toBeLessThan(1);
-    expect(reply).toBe(`Your data was 10 bytes long ('127.0.0.1', ${server.port})`);
-  });
-
-  test("says at once that a host refuses, once", async () => {
-    const [code, waited, nothing] = await linesOf(`
-      using sock = await udpSocket({ connect: { hostname, port: ${await closedPort()} } });
-      sock.send("anybody?");
-      print(await seconds(async () => { try { await sock.receive(5); } catch (error) { print(codeOf(error)); } }));
-      try { await sock.receive(0.1); } catch (error) { print(codeOf(error)); }`);
-    expect([code, nothing]).toEqual(["ECONNREFUSED", "ETIMEDOUT"]);
-    expect(Number(waited)).toBeLessThan(1);
-  });
-
-  test("called twice at once takes two datagrams, in order", async () => {
-    const lines = await linesOf(`
-      using sock = await udpSocket({ hostname });
-      const two = Promise.all([sock.receive(), sock.receive()]);
-      for (const text of ["one", "two"]) sock.sendTo(text, sock.address);
-      print((await two).map(([data]) => data.toString()).join());`);
-    expect(lines).toEqual(["one,two"]);
-  });
-});
-
-describe("within", () => {
-  test("ends in time while datagrams come", async () => {
-    using peer = await Peer.create();
-    await using collector = start([
-      "-e",
-      `${PRELUDE}
-      using sock = await udpSocket({ connect: { hostname, port: ${peer.port} } });
-      sock.send("begin");
-      let count = 0;
-      print(await seconds(async () => { for await (const _ of sock.within(1)) count++; }), count);`,
-    ]);
-    const { port } = await peer.receive();
-    const timer = setInterval(() => peer.send("x", port), 100);
-    const [, seconds, count] = await collector.line(/^([\d.]+) (\d+)$/);
-    clearInterval(timer);
-    expect(Number(seconds)).toBeGreaterThan(0.99);
-    expect(Number(seconds)).toBeLessThan(2);
-    expect(Number(count)).toBeGreaterThan(1);
-  });
-
-  test("takes no time that is none", async () => {
-    for (const time of ["-1", "NaN"]) {
-      const { status, err } = await program(
-        `using sock = await udpSocket({}); for await (const _ of sock.within(${time}));`,
-      );
-      expect({ status, err }).toEqual({
-        status: 1,
-        err: expect.stringContaining(`RangeError: a wait takes seconds from 0 up, not ${time}`),
-      });
-    }
-  });
-
-  test("left in the middle leaves the rest to the next taker", async () => {
-    const lines = await linesOf(`
-      using sock = await udpSocket({ hostname });
-      for (const text of ["one", "two", "three", "four"]) sock.sendTo(text, sock.address);
-      for await (const [data] of sock.within(5)) { print(data.toString()); if (String(data) === "two") break; }
-      for await (const [data] of sock.within(0.2)) print("then", data.toString());`);
-    expect(lines).toEqual(["one", "two", "then three", "then four"]);
-  });
-});
-
-test("print writes where it stands, as it is, and addresses and bytes as Python", async () => {
-  const lines = await linesOf(`
-    import { Address } from "./udp_socket.ts";
-    const address = new Address(hostname, 1060);
-    for (let i = 0; i < 3; i++) { print("print", i); console.log("console.log", i); }
-    print("50%d", 1);
-    print(address);
-    print(\`\${address}\`, repr(Buffer.from("it is \\xff", "latin1")), [1]);`);
-  expect(lines).toEqual([
-    ...[0, 1, 2].flatMap((i) => [`print ${i}`, `console.log ${i}`]),
-    "50%d 1",
-    "('127.0.0.1', 1060)",
-    "('127.0.0.1', 1060) b'it is \\xff' [ 1 ]",
-  ]);
+  expect(await linesOf(text, alice)).toEqual(["20"]);
 });
 
 test.skipIf(skips(notLinux))("a broadcast without setBroadcast(true) says what it needs, and goes on", async () => {
-  const why = "a broadcast needs sock.setBroadcast(true), or a route forbids it";
-  const text = `
-    using sock = await udpSocket({});
-    sock.sendTo("x", { address: "127.255.255.255", port: 5000 });
-    print("on");`;
-  expect(await program(text)).toEqual({
-    status: 0,
-    out: "on\n",
-    err: `Permission denied to send to ('127.255.255.255', 5000): ${why}\n`,
-  });
+  const text = `peer.sendTo("x", { address: "127.255.255.255", port: 5000 }); print("on");`;
+  const err =
+    "Permission denied to send to ('127.255.255.255', 5000): a broadcast needs sock.setBroadcast(true), or a route forbids it\n";
+  expect(await run(["-e", PRELUDE + text])).toEqual({ status: 0, out: "on\n", err });
 });

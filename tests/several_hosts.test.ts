@@ -7,7 +7,6 @@ import { LONG, run, serve, start } from "./support/processes.ts";
 setDefaultTimeout(LONG);
 
 const DOWN = "I think the server is down\n";
-const REPLY = "The server says 'Your data was 23 bytes long'\n";
 
 describe("binding to interfaces:", () => {
   networkTest("the addresses printed are the hosts' own", async (net) => {
@@ -24,10 +23,7 @@ describe("binding to interfaces:", () => {
 
   networkTest("a server at one address is reached through it only", async (net) => {
     const [alice, bob] = await threeHosts(net);
-    net.link(
-      { host: alice, name: "eth2", address: "10.0.0.10/24" },
-      { host: bob, name: "eth2", address: "10.0.0.11/24" },
-    );
+    net.link([alice, "eth2", "10.0.0.10/24"], [bob, "eth2", "10.0.0.11/24"]);
     const ask = async (host: Host, address: string, port: number) =>
       (await run(`udp_remote.ts client ${address} -p ${port}`, host)).err || "answered";
     const refused = (address: string, port: number) =>
@@ -52,73 +48,55 @@ describe("binding to interfaces:", () => {
     expect((await run("udp_remote.ts client 192.168.5.11", alice)).status).toBe(0);
     await first.line(/^The client at \('127\.0\.0\.1', /);
     await second.line(/^The client at \('192\.168\.5\.10', /);
-    for (const where of ["127.0.0.1", "192.168.5.11", ""]) {
-      const address = `('${where || "0.0.0.0"}', 1060)`;
-      const err = `Address already in use: ${address}, choose another port with -p\n`;
-      expect(await run(`udp_remote.ts server ${where}`, bob)).toEqual({ status: 1, out: "", err });
-    }
+    const err = "Address already in use: ('0.0.0.0', 1060), choose another port with -p\n";
+    expect(await run("udp_remote.ts server", bob)).toEqual({ status: 1, out: "", err });
   });
 });
 
-describe("a cable pulled", () => {
-  /** A client of a server that does not answer until it is resumed, so that the cable is pulled meanwhile. */
-  async function waiting(stack: AsyncDisposableStack, alice: Host, bob: Host) {
-    const server = stack.use(await serve("udp_remote.ts server --drop 0", bob));
-    server.kill("SIGSTOP");
-    const client = stack.use(start(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice));
-    await client.line("Waiting up to 0.1 seconds for a reply");
-    return { server, client };
+networkTest("a cable pulled at the server and put back: the reply comes", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  await using server = await serve("udp_remote.ts server --drop 0", bob);
+  server.kill("SIGSTOP"); // It does not answer until the cable is pulled.
+  await using client = start(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice);
+  await client.line("Waiting up to 0.1 seconds for a reply");
+  bob.ip("link set eth0 down");
+  server.kill("SIGCONT");
+  await client.line("Waiting up to 0.8 seconds for a reply");
+  bob.ip("link set eth0 up");
+  const { status, out, err } = await client.end();
+  expect({ status, err }).toEqual({ status: 0, err: "" });
+  expect(out).toEndWith("\nThe server says 'Your data was 23 bytes long'\n");
+});
+
+networkTest("a cable pulled at the client: what the system says ends it, as in Python", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  await using silent = await serve("udp_broadcast.ts server", bob);
+  await using client = start(`udp_remote.ts client 192.168.5.11 -p ${silent.port}`, alice);
+  await client.line("Waiting up to 0.1 seconds for a reply");
+  alice.ip("link set eth0 down");
+  const err = `Cannot send to ('192.168.5.11', ${silent.port}): ENETUNREACH: network is unreachable\n`;
+  expect(await client.end()).toMatchObject({ status: 1, err });
+});
+
+networkTest("replies to absent neighbours fill the send buffer, and cost nobody a reply", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  await using server = await serve("udp_remote.ts server --drop 0", bob);
+  await using actor = await Actor.create(alice);
+  const to = { address: "192.168.5.11", port: server.port };
+  for (let i = 0; i < 400; i++) {
+    const from = { address: `192.168.5.${20 + (i % 200)}`, port: 1000 + i };
+    await actor.send({ texts: [`gone ${i}`], to, from });
+    // Some 260 replies fill the buffer, until the system gives up looking for the neighbours, after some 3 s.
+    if (i % 50 === 49) await server.until("line", () => server.out.includes(`'gone ${i}'`));
   }
-
-  networkTest("at the server, and put back: the reply comes", async (net) => {
-    await using stack = new AsyncDisposableStack();
-    const [alice, bob] = await threeHosts(net);
-    const { server, client } = await waiting(stack, alice, bob);
-    bob.ip("link set eth0 down");
-    server.kill("SIGCONT");
-    await client.line("Waiting up to 0.8 seconds for a reply");
-    bob.ip("link set eth0 up");
-    const { status, out, err } = await client.end();
-    expect({ status, err }).toEqual({ status: 0, err: "" });
-    expect(out).toEndWith(`\n${REPLY}`);
-  });
-
-  networkTest("at the server, for good: the server is down", async (net) => {
-    await using stack = new AsyncDisposableStack();
-    const [alice, bob] = await threeHosts(net);
-    const { client } = await waiting(stack, alice, bob);
-    bob.ip("link set eth0 down");
-    expect(await client.end()).toMatchObject({ status: 1, err: DOWN });
-  });
-
-  networkTest("at the client: what the system says ends it, as in Python", async (net) => {
-    await using stack = new AsyncDisposableStack();
-    const [alice, bob] = await threeHosts(net);
-    const { server, client } = await waiting(stack, alice, bob);
-    alice.ip("link set eth0 down");
-    const err = `Cannot send to ('192.168.5.11', ${server.port}): ENETUNREACH: network is unreachable\n`;
-    expect(await client.end()).toMatchObject({ status: 1, err });
-  });
+  const once = `
+    import { udpSocket } from "./udp_socket.ts";
+    using sock = await udpSocket({ connect: { hostname: "192.168.5.11", port: ${server.port} } });
+    sock.send("good");
+    console.log(String(await sock.receive(10)));`;
+  expect((await run(["-e", once], alice)).out).toStartWith("Your data was 4 bytes long");
+  expect(server.err).toBe("");
 });
-
-networkTest(
-  "replies to neighbours that are switched off fill the send buffer, and cost nobody a reply",
-  async (net) => {
-    const [alice, bob] = await threeHosts(net);
-    await using server = await serve("udp_remote.ts server --drop 0", bob);
-    await using actor = await Actor.create(alice);
-    const to = { address: "192.168.5.11", port: server.port };
-    for (let i = 0; i < 400; i++) {
-      const from = { address: `192.168.5.${20 + (i % 200)}`, port: 1000 + i };
-      await actor.send({ texts: [`gone ${i}`], to, from });
-      // Some 260 replies fill the buffer, until the system gives up looking for the neighbours, after some 3 s.
-      if (i % 50 === 49) await server.until("line", () => server.out.includes(`'gone ${i}'`));
-    }
-    const client = await run(`udp_remote.ts client 192.168.5.11 -p ${server.port}`, alice);
-    expect(client).toMatchObject({ status: 0, err: "" });
-    expect(server.err).toBe("");
-  },
-);
 
 test("on a bad line each client gets its one reply, or says that the server is down, as probability has it", async () => {
   const CLIENTS = 100;

@@ -1,7 +1,7 @@
 /** What the user, the system or the network refuses is said once, in one true line, with status 1. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { notLinux, skips } from "./support/machine.ts";
-import { forbidden, networkTest, threeHosts } from "./support/network.ts";
+import { forbidden, networkTest } from "./support/network.ts";
 import { LOOPBACK, Peer } from "./support/peers.ts";
 import { LONG, type Place, run, serve, start } from "./support/processes.ts";
 
@@ -89,16 +89,6 @@ networkTest("a route that prohibits, swallows, or is not there", async (net) => 
       expect(await run(`${script} ${address}`, host)).toEqual(failed(line));
     }
   }
-});
-
-networkTest("a route that prohibits while a client waits", async (net) => {
-  const [alice, bob] = await threeHosts(net);
-  await using silent = start("udp_broadcast.ts server", bob);
-  await silent.line(/^Listening/);
-  await using client = start("udp_remote.ts client 192.168.5.11", alice);
-  await client.line(/^Waiting up to 0\.1/);
-  alice.ip("rule add to 192.168.5.11 prohibit");
-  expect(await client.end()).toMatchObject({ status: 1, err: `${denied("192.168.5.11")}\n` });
 });
 
 networkTest("no port that is free", async (net) => {

@@ -39,8 +39,7 @@ function rawSocket() {
   const fd = libc.socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
   if (fd < 0) throw new Error("no raw socket");
   return (packet: Uint8Array, to: Address) => {
-    const destination = new Uint8Array(16); // struct sockaddr_in
-    destination.set([AF_INET, 0, 0, 0, ...octets(to.address)]);
+    const destination = Uint8Array.of(AF_INET, 0, 0, 0, ...octets(to.address), 0, 0, 0, 0, 0, 0, 0, 0); // struct sockaddr_in
     libc.sendto(fd, packet, packet.length, 0, destination, destination.length);
   };
 }
@@ -75,37 +74,26 @@ function errorOf([type, code]: [number, number], from: Address, to: Address): Bu
 }
 
 if (import.meta.main) {
+  const tell = (text: string, port: number, address: string) => console.log(JSON.stringify({ text, port, address }));
   const sock = await Bun.udpSocket({
     hostname: "127.0.0.1",
-    socket: {
-      data: (_sock, data, port, address) =>
-        console.log(JSON.stringify({ text: data.toString("latin1"), port, address })),
-      error() {},
-    },
+    socket: { data: (_, data, port, address) => tell(data.toString("latin1"), port, address), error() {} },
   });
   console.log(JSON.stringify(sock.address));
-  let raw: ReturnType<typeof rawSocket> | undefined;
   for await (const line of console) {
     if (line === "") break; // the end of the input
-    const {
-      texts = [],
-      to,
-      from,
-      errors = [],
-      count = texts.length + errors.length,
-      seconds = 0,
-    } = JSON.parse(line) as Order;
-    const packets = from && [
-      ...texts.map((text) => datagramOf(text, from, to)),
-      ...errors.map((one) => errorOf(one, from, to)),
-    ];
+    const order: Order = JSON.parse(line);
+    const { texts = [], to, from, errors = [], seconds = 0, count = texts.length + errors.length } = order;
+    let send: (i: number) => unknown = (i) => sock.send(texts[i % texts.length] ?? "", to.port, to.address);
+    if (from !== undefined) {
+      const datagrams = texts.map((text) => datagramOf(text, from, to));
+      const packets = [...datagrams, ...errors.map((one) => errorOf(one, from, to))];
+      const raw = rawSocket();
+      send = (i) => raw(packets[i % packets.length] as Buffer, to);
+    }
     const begin = performance.now();
     for (let i = 0; i < count; i++) {
-      if (packets === undefined) sock.send(texts[i % texts.length] ?? "", to.port, to.address);
-      else {
-        raw ??= rawSocket();
-        raw(packets[i % packets.length] as Buffer, to);
-      }
+      send(i);
       const early = begin + (seconds * 1000 * i) / count - performance.now();
       if (early > 1) await Bun.sleep(early);
     }

@@ -29,18 +29,6 @@ function appArmor(): string {
   return restricted ? `; AppArmor restricts it, sudo sysctl ${sysctl}=0 allows it` : "";
 }
 
-/** A process that does nothing but hold a namespace, until its input is closed. */
-type Holder = Bun.Subprocess<"pipe", "pipe", "inherit">;
-
-async function hold(command: string[]): Promise<Holder> {
-  // It says "held" once it is in its namespace.
-  const script = "echo held; exec cat >/dev/null";
-  const holder = Bun.spawn([...command, "sh", "-c", script], { stdin: "pipe", stdout: "pipe" });
-  const { value } = await holder.stdout.getReader().read();
-  if (value === undefined) throw new Error(`cannot make a namespace: ${command.join(" ")}`);
-  return holder;
-}
-
 /** A host: an empty network namespace with a loopback interface. */
 export class Host implements Place {
   readonly prefix: string[];
@@ -69,62 +57,66 @@ export class Host implements Place {
   }
 }
 
-/** One end of a link. */
-export interface End {
-  host: Host;
-  /** The interface's name on that host. */
-  name: string;
-  /** Its address, as `10.0.0.1/24`. */
-  address?: string;
-}
+/** One end of a link: a host, the interface's name on it, and its address, as `10.0.0.1/24`. */
+export type End = [host: Host, name: string, address?: string];
 
-/** Some hosts, on their own; `await using` removes them with all their links. */
+/** Some hosts, on their own; `await using` removes them, with all their links and what was given to `use`. */
 export class Network implements AsyncDisposable {
-  #holders: Holder[] = [];
+  readonly #stack = new AsyncDisposableStack();
+  #user = 0;
 
   static async create(): Promise<Network> {
     const network = new Network();
-    network.#holders.push(await hold(["unshare", "-Urn"]));
+    network.#user = await network.#hold(["unshare", "-Urn"]);
     return network;
+  }
+
+  /** Starts a process that does nothing but hold a namespace, until its input is closed, and returns its PID. */
+  async #hold(command: string[]): Promise<number> {
+    // It says "held" once it is in its namespace.
+    const script = "echo held; exec cat >/dev/null";
+    const holder = Bun.spawn([...command, "sh", "-c", script], { stdin: "pipe", stdout: "pipe" });
+    this.#stack.use(holder);
+    const { value } = await holder.stdout.getReader().read();
+    if (value === undefined) throw new Error(`cannot make a namespace: ${command.join(" ")}`);
+    return holder.pid;
+  }
+
+  /** Has something end with the network, such as a process on a host. */
+  use<Thing extends AsyncDisposable>(thing: Thing): Thing {
+    return this.#stack.use(thing);
   }
 
   /** Adds a host. */
   async host(name: string): Promise<Host> {
-    const user = ["nsenter", "--preserve-credentials", "-U", "-t", String(this.#holders[0]?.pid)];
-    const holder = await hold([...user, "unshare", "-n"]);
-    this.#holders.push(holder);
-    const host = new Host(name, holder.pid);
+    const user = ["nsenter", "--preserve-credentials", "-U", "-t", String(this.#user)];
+    const host = new Host(name, await this.#hold([...user, "unshare", "-n"]));
     host.ip("link set lo up");
     return host;
   }
 
-  /** Lays a cable between two hosts, each end with its interface, address and MTU. */
-  link(a: End, b: End, { mtu = 1500 } = {}): void {
-    a.host.ip(`link add ${a.name} mtu ${mtu} type veth peer name ${b.name} mtu ${mtu} netns ${b.host.pid}`);
-    for (const { host, name, address } of [a, b]) {
+  /** Lays a cable between two hosts. */
+  link(a: End, b: End, mtu = 1500): void {
+    a[0].ip(`link add ${a[1]} mtu ${mtu} type veth peer name ${b[1]} mtu ${mtu} netns ${b[0].pid}`);
+    for (const [host, name, address] of [a, b]) {
       if (address !== undefined) host.ip(`addr add ${address} brd + dev ${name}`);
       host.ip(`link set ${name} up`);
     }
   }
 
-  /** Connects hosts to one switch: each gets the interface and address given. */
+  /** Connects hosts to one switch. */
   async subnet(ends: End[]): Promise<void> {
     const bridge = await this.host("switch");
     bridge.ip("link add bridge type bridge");
     bridge.ip("link set bridge up");
     for (const [i, end] of ends.entries()) {
-      const port = `port${i}`;
-      this.link(end, { host: bridge, name: port });
-      bridge.ip(`link set ${port} master bridge`);
+      this.link(end, [bridge, `port${i}`]);
+      bridge.ip(`link set port${i} master bridge`);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const holder of this.#holders) {
-      holder.stdin.end();
-      holder.kill();
-      await holder.exited;
-    }
+    await this.#stack.disposeAsync();
   }
 }
 
@@ -143,13 +135,7 @@ export function networkTest(
 /** alice with bob in 192.168.5.0/24 and with carol in 172.16.32.0/20. */
 export async function threeHosts(net: Network): Promise<[Host, Host, Host]> {
   const [alice, bob, carol] = [await net.host("alice"), await net.host("bob"), await net.host("carol")];
-  net.link(
-    { host: alice, name: "eth0", address: "192.168.5.10/24" },
-    { host: bob, name: "eth0", address: "192.168.5.11/24" },
-  );
-  net.link(
-    { host: alice, name: "eth1", address: "172.16.32.1/20" },
-    { host: carol, name: "eth0", address: "172.16.40.1/20" },
-  );
+  net.link([alice, "eth0", "192.168.5.10/24"], [bob, "eth0", "192.168.5.11/24"]);
+  net.link([alice, "eth1", "172.16.32.1/20"], [carol, "eth0", "172.16.40.1/20"]);
   return [alice, bob, carol];
 }

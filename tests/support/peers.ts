@@ -42,7 +42,7 @@ export class Peer implements Disposable {
     return next;
   }
 
-  /** Takes the next datagram, or gives up after some milliseconds. */
+  /** The same, or gives up after some milliseconds. */
   async receiveWithin(patience: number): Promise<Datagram | undefined> {
     if (this.received.length === 0) {
       this.#arrival = Promise.withResolvers();
