@@ -6,7 +6,7 @@
 import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { memoryOf, run, shell } from "./support/processes.ts";
+import { shell } from "./support/processes.ts";
 
 const ROUNDS = 5;
 const SECONDS = 1;
@@ -46,33 +46,22 @@ async function rateOf(port: number, window: number): Promise<number> {
   return replies / SECONDS;
 }
 
-const figures = new Map<string, number[]>(); // of each server and figure, one for each round
-const add = (key: string, figure: number) => figures.set(key, [...(figures.get(key) ?? []), figure]);
+const rates: Record<string, number[][]> = {}; // of each server, for each window, one for each round
 for (let round = 0; round < ROUNDS; round++) {
   for (const [name, command] of Object.entries(SERVERS)) {
     await using server = shell(`exec "$bun" ${command} >'${file}'`);
     const port = Number(await server.until("port", () => /(\d+)\)\n/.exec(readFileSync(file, "latin1"))?.[1]));
-    for (const window of WINDOWS) add(`${name} ${window}`, await rateOf(port, window));
-    add(`${name} MiB`, await memoryOf(server.process.pid));
-    const begin = performance.now();
-    if (name === "udp_local.ts") await run(`udp_local.ts client -p ${port}`);
-    add(`${name} client`, performance.now() - begin);
+    rates[name] ??= WINDOWS.map(() => []);
+    for (const [i, window] of WINDOWS.entries()) rates[name][i]?.push(await rateOf(port, window));
   }
 }
 rmSync(file);
 rmSync(bare);
 
-const of = (name: string, figure: number | string) => median(figures.get(`${name} ${figure}`));
-console.table(
-  Object.keys(SERVERS).map((server) => ({
-    server,
-    ...Object.fromEntries(
-      WINDOWS.flatMap((window) => [
-        [`${window} under way, replies/s`, of(server, window).toFixed()],
-        [`ratio at ${window}`, (of(server, window) / of("bare", window)).toFixed(2)],
-      ]),
-    ),
-    MiB: of(server, "MiB").toFixed(),
-  })),
-);
-console.log(`A whole udp_local.ts client, to its reply: ${of("udp_local.ts", "client").toFixed(1)} ms`);
+const limits = rates.bare?.map(median) ?? [];
+for (const [name, windows] of Object.entries(rates)) {
+  for (const [i, rate] of windows.map(median).entries()) {
+    const ratio = (rate / (limits[i] ?? 1)).toFixed(2);
+    console.log(`${name}, ${WINDOWS[i]} under way: ${rate.toFixed()} replies a second, ${ratio} of the bare server's`);
+  }
+}

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Order } from "./support/actor.ts";
 import { type Host, type Network, networkTest } from "./support/network.ts";
 import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
-import { LONG, run, shell, start } from "./support/processes.ts";
+import { LONG, shell, start } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
@@ -92,19 +92,6 @@ describe("a client that hears", () => {
     const { status, out, err } = await end();
     expect({ status, err }).toEqual({ status: 0, err: "" });
     expect(out).toEndWith("\nThe server says 'the true reply'\n");
-  });
-
-  networkTest("a router's own rejection says so, and asks on where there is no way for the moment", async (net) => {
-    const [alice, router] = [await net.host("alice"), await net.host("router")];
-    net.link([alice, "eth0", "10.0.1.1/24"], [router, "west", "10.0.1.254/24"]);
-    router.forward();
-    alice.ip("route add default via 10.0.1.254");
-    router.ip("route add prohibit 10.0.2.1"); // 3/13, as firewalls do
-    router.ip("route add unreachable 10.0.2.2"); // 3/1
-    const err = "No route to host ('10.0.2.1', 1060), or a firewall rejects it\n";
-    expect(await run("udp_remote.ts client 10.0.2.1", alice)).toMatchObject({ status: 1, err });
-    const down = "I think the server is down\n";
-    expect(await run("udp_remote.ts client 10.0.2.2", alice)).toMatchObject({ status: 1, err: down });
   });
 });
 

@@ -51,37 +51,12 @@ describe("the client", () => {
     expect(out.split("\n").slice(1)).toEqual([...waits(n), "The server says 'Your data was 23 bytes long'", ""]);
   });
 
-  test("gives up after five requests, at 3.1 seconds", async () => {
-    using peer = await Peer.create();
-    await using client = clientOf(peer);
-    const at: number[] = [];
-    for (const _ of DELAYS) {
-      await peer.receive();
-      at.push(performance.now() / 1000);
-    }
-    const { status, out, err } = await client.end();
-    at.push(performance.now() / 1000);
-    expect({ status, err }).toEqual({ status: 1, err: "I think the server is down\n" });
-    expect(out.split("\n").slice(1)).toEqual([...waits(5), ""]);
-    expect(peer.received).toEqual([]);
-    const [first = 0] = at;
-    [0, 0.1, 0.3, 0.7, 1.5, 3.1].forEach((due, i) => {
-      expect((at[i] ?? 0) - first).toBeGreaterThan(due - 0.05);
-      expect((at[i] ?? 0) - first).toBeLessThan(due + 1.2);
-    });
-  });
-
-  test("ends at once where nobody listens, also where the server goes while it waits", async () => {
+  test("ends where nobody listens, at once or when the server goes", async () => {
     const refused = (port: number) => `Connection refused by ('127.0.0.1', ${port}): no server listens there\n`;
     const closed = await closedPort();
-    const begin = performance.now();
     const { status, out, err } = await run(`udp_remote.ts client -p ${closed}`);
-    expect(performance.now() - begin).toBeLessThan(2000);
-    expect({ status, err, lines: out.split("\n").slice(1) }).toEqual({
-      status: 1,
-      err: refused(closed),
-      lines: [...waits(1), ""],
-    });
+    expect({ status, err }).toEqual({ status: 1, err: refused(closed) });
+    expect(out.split("\n").slice(1)).toEqual([...waits(1), ""]);
 
     const peer = await Peer.create();
     await using client = clientOf(peer);
@@ -98,24 +73,15 @@ describe("the client", () => {
     for (let i = 0; i < 1000; i++) stranger.send("FAKE", port);
     await server.receive(); // It asks on.
     server.send("the true reply", port);
-    const { status, out, err } = await client.end();
-    expect({ status, err }).toEqual({ status: 0, err: "" });
-    expect(out).toEndWith("\nThe server says 'the true reply'\n");
+    expect(await client.done()).toEndWith("\nThe server says 'the true reply'\n");
   });
 
-  test("takes a late, an empty and a strange reply", async () => {
-    for (const [reply, shown] of [
-      ["", "''"],
-      [new Uint8Array([200]), "'\\xc8'"],
-    ] as const) {
-      using peer = await Peer.create();
-      await using client = clientOf(peer);
-      await peer.receive();
-      peer.send(reply, (await peer.receive()).port);
-      const { status, out, err } = await client.end();
-      expect({ status, err }).toEqual({ status: 0, err: "" });
-      expect(out).toEndWith(`${waits(2)[1]}\nThe server says ${shown}\n`);
-    }
+  test.each(["", "\xc8"])("takes a late reply, empty or strange: %j", async (reply) => {
+    using peer = await Peer.create();
+    await using client = clientOf(peer);
+    await peer.receive();
+    peer.send(Buffer.from(reply, "latin1"), (await peer.receive()).port);
+    expect(await client.done()).toEndWith(`${waits(2)[1]}\nThe server says '${reply && "\\xc8"}'\n`);
   });
 });
 
@@ -180,4 +146,15 @@ test.each([
   expect(dropped).toBeWithin(least, most + 1);
   for (let i = 0; i < said; i++) await peer.receive();
   expect(peer.received).toEqual([]);
+});
+
+test.serial("the client gives up after five requests, at 3.1 seconds", async () => {
+  using peer = await Peer.create();
+  const begin = performance.now();
+  await using client = clientOf(peer);
+  const { status, out, err } = await client.end();
+  expect(performance.now() - begin).toBeWithin(3100, 4500);
+  expect({ status, err }).toEqual({ status: 1, err: "I think the server is down\n" });
+  expect(out.split("\n").slice(1)).toEqual([...waits(5), ""]);
+  expect(peer.received.map(({ text }) => text)).toEqual(DELAYS.map(() => MESSAGE));
 });

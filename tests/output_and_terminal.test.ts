@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { LARGEST, noFullDisk, noMemory, notLinux, skips } from "./support/machine.ts";
 import { networkTest } from "./support/network.ts";
 import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
-import { LONG, memoryOf, type Running, run, serve, shell, start } from "./support/processes.ts";
+import { LONG, memoryOf, pipe, serve, shell, start } from "./support/processes.ts";
 import { OnTerminal } from "./support/terminal.ts";
 
 setDefaultTimeout(LONG);
@@ -41,20 +41,6 @@ networkTest("Ctrl-C ends process 1 of a container", async (net) => {
   expect((await server.end()).status).toBe(130);
 });
 
-test("output goes into a file as it comes", async () => {
-  const file = join(tmpdir(), `listing-${crypto.randomUUID()}`);
-  await using server = shell(`exec "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0 >'${file}'`);
-  const printed = () => (existsSync(file) ? readFileSync(file, "latin1") : "");
-  const port = await server.until("port", () => /(\d+)\)\n/.exec(printed())?.[1]);
-  await run(`udp_remote.ts client -p ${port}`);
-  const text = printed();
-  expect(text.split("\n")).toHaveLength(3);
-  server.kill("SIGINT");
-  expect(await server.end()).toMatchObject({ status: 130, err: "" });
-  expect(printed()).toBe(text);
-  rmSync(file);
-});
-
 test.skipIf(skips(noFullDisk)).each(["udp_local.ts server -p 0", "udp_local.ts --help"])(
   "a full disk is said in one line: %s",
   async (words) => {
@@ -64,40 +50,28 @@ test.skipIf(skips(noFullDisk)).each(["udp_local.ts server -p 0", "udp_local.ts -
   },
 );
 
-describe("both outputs in one pipe, read slowly, lose nothing and keep their order:", () => {
-  const program = `import { print, warn } from "./terminal.ts";
-    if (process.argv[1] === "nonblocking") {
-      const { dlopen } = await import("bun:ffi");
-      const { symbols } = dlopen("libc.so.6", { fcntl: { args: ["int", "int", "int"], returns: "int" } });
-      symbols.fcntl(1, 4, 0o4000); // F_SETFL, O_NONBLOCK: as a program does that shares the pipe
-    }
-    for (let i = 0; i < 5000; i++) { print("out", i, "x".repeat(i % 100)); if (i % 3 === 0) warn("err " + i); }
-    print("the end");`;
-  for (const how of ["blocking", "nonblocking"]) {
-    test.skipIf(skips(how === "nonblocking" ? notLinux : ""))(how, async () => {
-      const reader = '{ while read -r line; do echo "$line"; done; }';
-      await using both = shell(`"$bun" -e '${program}' ${how} 2>&1 | { sleep 0.3; ${reader}; }`);
-      const expected = Array.from({ length: 5000 }, (_, i) => {
-        const line = `out ${i} ${"x".repeat(i % 100)}`.trim();
-        return i % 3 === 0 ? [line, `err ${i}`] : [line];
-      });
-      const lines = (await both.end()).out.split("\n").map((line) => line.trim());
-      expect(lines).toEqual([...expected.flat(), "the end", ""]);
-    });
-  }
+test.skipIf(skips(notLinux))("both outputs in one pipe, read slowly, lose nothing and keep their order", async () => {
+  const program = `import { dlopen } from "bun:ffi";
+    import { print, warn } from "./terminal.ts";
+    for (let i = 0; i < 5000; i++) {
+      print("out", i, "x".repeat(i % 100));
+      if (i % 3 === 0) warn("err " + i);
+      if (i !== 2500) continue;
+      // F_SETFL, O_NONBLOCK: as a program does that shares the pipe
+      dlopen("libc.so.6", { fcntl: { args: ["int", "int", "int"], returns: "int" } }).symbols.fcntl(1, 4, 0o4000);
+    }`;
+  const reader = '{ while read -r line; do echo "$line"; done; }';
+  await using both = shell(`"$bun" -e '${program}' 2>&1 | { sleep 0.3; ${reader}; }`);
+  const expected = Array.from({ length: 5000 }, (_, i) => {
+    const line = `out ${i} ${"x".repeat(i % 100)}`.trim();
+    return i % 3 === 0 ? [line, `err ${i}`] : [line];
+  });
+  expect((await both.done()).split("\n").map((line) => line.trim())).toEqual([...expected.flat(), ""]);
 });
 
 describe("a reader of the output that stops reading", () => {
-  /** A server, and a reader that reads a line, and the rest when told. */
-  async function unread() {
-    const server = `sh -c 'echo "pid $$" >&2; exec "$bun" udp_local.ts server -p 0 3<&-'`;
-    const both = shell(
-      `exec 3<&0; { ${server}; echo "status $?" >&2; } | { read -r line; echo "$line"; read -r go <&3; cat; }`,
-    );
-    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
-    const pid = Number(/pid (\d+)/.exec(both.err)?.[1]);
-    return Object.assign(both, { port: Number(port), pid });
-  }
+  /** A reader that reads on when told. */
+  const unread = () => pipe("udp_local.ts server", "read -r go <&3; cat");
   const numbers = (out: string) => out.match(/(?<='request )\d+(?=')/g)?.map(Number) ?? [];
   const upTo = (count: number) => Array.from({ length: count }, (_, i) => i);
 
@@ -135,21 +109,15 @@ describe("a reader of the output that stops reading", () => {
   });
 
   test("ends the server when it goes", async () => {
-    // As `head -3` does, which prints nothing before it ends where its output is no terminal.
-    const head = '{ for i in 1 2 3; do read -r line; echo "$line"; done; }';
-    await using both = shell(
-      `{ "$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0; echo "status $?" >&2; } | ${head}`,
-    );
-    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
+    await using both = await pipe("udp_remote.ts server 127.0.0.1 --drop 0", 'read -r line; echo "$line"');
     using peer = await Peer.create();
-    for (let i = 0; i < 2; i++) await peer.ask("good", Number(port));
+    await peer.ask("good", both.port);
     // It notices with the next line that it writes, once the reader has really gone.
     await both.until("end", () => {
-      if (both.err === "") peer.send("one too many", Number(port));
-      return both.err !== "";
+      peer.send("one too many", both.port);
+      return both.err.endsWith("\nstatus 0\n");
     });
-    const { out, err } = await both.end();
-    expect({ err, lines: out.split("\n").length }).toEqual({ err: "status 0\n", lines: 4 });
+    expect((await both.end()).out.split("\n")).toHaveLength(3);
   });
 });
 
@@ -202,25 +170,20 @@ networkTest(
 test.serial.skipIf(skips(noMemory))(
   "a slow reader of the output and a flood hold up nobody for long, and take no memory",
   async () => {
-    // 5 MB a second. The first line goes on.
+    // 5 MB a second
     const reader = `const { readSync } = require("node:fs"); const chunk = Buffer.alloc(65536);
-      for (let n = readSync(0, chunk), first = true; n > 0; n = readSync(0, chunk), first = false) {
-        if (first) console.log(chunk.toString("latin1", 0, n));
-        Bun.sleepSync(n / 5000);
-      }`;
-    const server = `sh -c 'echo "pid $$" >&2; exec "$bun" udp_local.ts server -p 0'`;
-    await using both: Running = shell(`${server} | "$bun" -e '${reader}'`);
-    const [, port] = await both.line(/^Listening at .* (\d+)\)$/);
-    const pid = Number(/pid (\d+)/.exec(both.err)?.[1]);
+      for (let n = 1; n > 0; Bun.sleepSync(n / 5000)) n = readSync(0, chunk);`;
+    await using both = await pipe("udp_local.ts server", `"$bun" -e '${reader}'`);
+    const { port, pid } = both;
     await using actor = await Actor.create();
-    actor.order({ texts: [CONTROLS], to: { address: LOOPBACK, port: Number(port) }, count: 8000, seconds: 20 });
+    actor.order({ texts: [CONTROLS], to: { address: LOOPBACK, port }, count: 8000, seconds: 20 });
     using peer = await Peer.create();
     const held: number[] = [];
     let longest = 0;
     for (const end = performance.now() + 10_000; performance.now() < end; await Bun.sleep(100)) {
       const begin = performance.now();
       // The kernel drops some, where the flood has filled the server's buffer.
-      do peer.send("good", Number(port));
+      do peer.send("good", port);
       while ((await peer.receiveWithin(100)) === undefined);
       longest = Math.max(longest, performance.now() - begin);
       held.push(await memoryOf(pid));

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { LARGEST, noMemory, skips } from "./support/machine.ts";
 import { networkTest } from "./support/network.ts";
 import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
-import { LONG, memoryOf, run, serve, shell, start } from "./support/processes.ts";
+import { LONG, memoryOf, pipe, run, serve, start } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
@@ -28,10 +28,7 @@ test.each(SERVERS)("clients that have left cost nobody else a reply: %s", async 
 
 test.skipIf(skips(noMemory)).each(SERVERS)("20,000 datagrams of any kind leave %s as it was", async (command) => {
   // tr and wc count what may not be in the output.
-  const run = `sh -c 'echo "pid $$" >&2; exec "$bun" ${command} -p 0'`;
-  await using server = shell(`${run} | { read -r line; echo "$line"; LC_ALL=C tr -d '\\n -~' | wc -c; }`);
-  const [, port] = await server.line(/^Listening at .* (\d+)\)$/);
-  const pid = Number(/pid (\d+)/.exec(server.err)?.[1]);
+  await using server = await pipe(command, "LC_ALL=C tr -d '\\n -~' | wc -c");
   using peer = await Peer.create();
   // What a terminal or a parser may stumble over, and bytes of any kind.
   const nasty = Buffer.from("\x1b[2J\x1b]0;title\x07\r\n\0\x7f'\"\\'\"x".repeat(LARGEST / 20), "latin1");
@@ -39,15 +36,15 @@ test.skipIf(skips(noMemory)).each(SERVERS)("20,000 datagrams of any kind leave %
   for (let sent = 1; sent <= 20_000; sent++) {
     // All sizes from 0 to the largest, the small ones more often: it would be gigabytes.
     const size = Math.floor((LARGEST + 1) ** (Math.random() ** 2));
-    peer.send(sent % 2 > 0 ? nasty.subarray(0, size) : crypto.getRandomValues(Buffer.alloc(size)), Number(port));
+    peer.send(sent % 2 > 0 ? nasty.subarray(0, size) : crypto.getRandomValues(Buffer.alloc(size)), server.port);
     if (sent % 4 > 0) continue;
     // A question now and then, so that none is lost in a full buffer.
-    peer.send("So far", Number(port));
+    peer.send("So far", server.port);
     while ((await peer.receive()).text !== "Your data was 6 bytes long");
-    if (sent === 8000) before = await memoryOf(pid);
+    if (sent === 8000) before = await memoryOf(server.pid);
   }
-  expect(await memoryOf(pid)).toBeLessThan(before + 32);
-  process.kill(pid, "SIGTERM");
+  expect(await memoryOf(server.pid)).toBeLessThan(before + 32);
+  process.kill(server.pid, "SIGTERM");
   await server.line(/^ *0$/); // BSD's wc pads
 });
 
@@ -110,15 +107,8 @@ networkTest("no two servers answer each other without end", async (net) => {
 });
 
 /** Every ICMP error that there is: unreachable for each reason, source quench, time exceeded, parameter problem. */
-const ERRORS: [number, number][] = [
-  ...Array.from({ length: 16 }, (_, code): [number, number] => [3, code]),
-  ...([
-    [4, 0],
-    [11, 0],
-    [11, 1],
-    [12, 0],
-  ] as [number, number][]),
-];
+const UNREACHABLE = Array.from({ length: 16 }, (_, code): [number, number] => [3, code]);
+const ERRORS: [number, number][] = [...UNREACHABLE, [4, 0], [11, 0], [11, 1], [12, 0]];
 
 /** 150 others, one after the other, each of which waits for 0.2 s: what it prints is how many were answered. */
 const others = (port: number) => `

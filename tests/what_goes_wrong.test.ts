@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { notLinux, skips } from "./support/machine.ts";
 import { forbidden, networkTest } from "./support/network.ts";
 import { LOOPBACK, Peer } from "./support/peers.ts";
-import { LONG, type Place, run, serve, start } from "./support/processes.ts";
+import { LONG, type Place, run, serve } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
@@ -100,24 +100,4 @@ networkTest("no port that is free", async (net) => {
   expect(await run("udp_local.ts client", host)).toEqual(free("0.0.0.0"));
   expect(await run("udp_remote.ts client", host)).toEqual(free("0.0.0.0"));
   expect(await run("udp_remote.ts server 127.0.0.1 -p 0", host)).toEqual(free(LOOPBACK));
-});
-
-networkTest("a resolver that does not answer, which is asked once", async (net) => {
-  const host = await net.host("host");
-  const resolver = `
-    await Bun.udpSocket({ hostname: "127.0.0.1", port: 53, socket: { error() {}, data(_, data) {
-      console.log("asked", data.toString("latin1", 13, 13 + data[12]));
-    } } });
-    console.log("ready");`;
-  await using dns = start(["-e", resolver], host);
-  await dns.line("ready");
-  const hosts = `
-    d=$(mktemp -d) && printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:1\\n' >$d/resolv.conf &&
-    printf 'hosts: dns\\n' >$d/nsswitch.conf &&
-    mount --bind $d/resolv.conf /etc/resolv.conf && mount --bind $d/nsswitch.conf /etc/nsswitch.conf && rm -r $d; exec "$@"`;
-  const place = { prefix: [...host.prefix, "unshare", "-m", "sh", "-c", hosts, "sh"] };
-  const { status, err } = await run("udp_remote.ts client silent.example", place);
-  expect(status).toBe(1);
-  expect(err).toMatch(/^Unknown host 'silent\.example': .*\n$/);
-  expect(dns.out).toBe("ready\nasked silent\n");
 });

@@ -1,4 +1,5 @@
 /** Runs the scripts as a reader does, as processes, and waits for what they print. */
+import { expect } from "bun:test";
 import { join } from "node:path";
 
 /** The top of the project. */
@@ -101,6 +102,13 @@ export class Running implements AsyncDisposable {
     return { status, out: this.out, err: this.err };
   }
 
+  /** Waits for an end that went well, and returns what was printed. */
+  async done(): Promise<string> {
+    const { status, out, err } = await this.end();
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    return out;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.kill("SIGKILL");
     await this.end();
@@ -129,6 +137,17 @@ export async function serve(command: string, place?: Place): Promise<Running & {
   const server = start(`${command} -p 0`, place);
   const [, port] = await server.line(/^Listening .*at \('[\d.]+', (\d+)\)$/);
   return Object.assign(server, { port: Number(port) });
+}
+
+/**
+ * Starts a server whose output goes to a shell's `reader`, once its first line has come. On standard error it says its PID
+ * and, at its end, its status; the reader's descriptor 3 is the input.
+ */
+export async function pipe(command: string, reader: string): Promise<Running & { port: number; pid: number }> {
+  const server = `sh -c 'echo "pid $$" >&2; exec "$bun" ${command} -p 0 3<&-'; echo "status $?" >&2`;
+  const both = shell(`exec 3<&0; { ${server}; } | { read -r line; echo "$line"; ${reader}; }`);
+  const [, port] = await both.line(/^Listening .* (\d+)\)$/);
+  return Object.assign(both, { port: Number(port), pid: Number(/pid (\d+)/.exec(both.err)?.[1]) });
 }
 
 /** The memory that a process holds, in MiB. */
