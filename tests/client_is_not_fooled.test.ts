@@ -3,8 +3,9 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Host, Network } from "../experiments/network.ts";
 import type { Order } from "./support/actor.ts";
-import { type Host, type Network, networkTest } from "./support/network.ts";
+import { networkTest } from "./support/network.ts";
 import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
 import { LONG, shell, start } from "./support/processes.ts";
 

@@ -3,8 +3,9 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Host, Network } from "../experiments/network.ts";
 import { notLinux, skips } from "./support/machine.ts";
-import { type Host, type Network, networkTest } from "./support/network.ts";
+import { networkTest } from "./support/network.ts";
 import { closedPort, Peer } from "./support/peers.ts";
 import { LONG, type Place, run, serve } from "./support/processes.ts";
 

@@ -1,7 +1,8 @@
 /** Listing 2-4: one datagram reaches every host of a subnet, and the subnets are found. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { type End, type Host, type Network, threeHosts } from "../experiments/network.ts";
 import { notLinux, skips } from "./support/machine.ts";
-import { type End, type Host, type Network, networkTest, threeHosts } from "./support/network.ts";
+import { networkTest } from "./support/network.ts";
 import { Peer } from "./support/peers.ts";
 import { LONG, type Running, run, serve, start } from "./support/processes.ts";
 

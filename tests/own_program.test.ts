@@ -1,7 +1,8 @@
 /** A program of a reader's own, on the socket of the listings: what Python's socket would do, this one does. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { threeHosts } from "../experiments/network.ts";
 import { notLinux, skips } from "./support/machine.ts";
-import { networkTest, threeHosts } from "./support/network.ts";
+import { networkTest } from "./support/network.ts";
 import { closedPort } from "./support/peers.ts";
 import { LONG, type Place, run, serve } from "./support/processes.ts";
 

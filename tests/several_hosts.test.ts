@@ -1,6 +1,7 @@
 /** What the chapter says of real networks: interfaces, cables that are pulled, and a line that loses, doubles and delays. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { networkTest, threeHosts } from "./support/network.ts";
+import { threeHosts } from "../experiments/network.ts";
+import { networkTest } from "./support/network.ts";
 import { Actor, closedPort, LOOPBACK } from "./support/peers.ts";
 import { LONG, run, serve, start } from "./support/processes.ts";
 

@@ -1,7 +1,8 @@
 /** What the user, the system or the network refuses is said once, in one true line, with status 1. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { forbidden } from "../experiments/network.ts";
 import { notLinux, skips } from "./support/machine.ts";
-import { forbidden, networkTest } from "./support/network.ts";
+import { networkTest } from "./support/network.ts";
 import { LOOPBACK, Peer } from "./support/peers.ts";
 import { LONG, type Place, run, serve } from "./support/processes.ts";
 
