@@ -62,7 +62,7 @@ describe("whoever forges the server's own address and port", () => {
     for (const line of reports) expect(line).toMatch(/^Ignoring '.*': it does not repeat the request ID$/);
   });
 
-  const doesNotStretch = async (net: Network) => {
+  const atFullSpeed = async (net: Network) => {
     const { end, id, forge, asked } = await attack(net, await net.host("host"), " --request-id");
     forge({ texts: forgeries(id), count: ENDLESS });
     const { status, out, err } = await end();
@@ -70,7 +70,7 @@ describe("whoever forges the server's own address and port", () => {
     expect(out.match(/Waiting/g)).toHaveLength(5);
     expect({ status, last: err.split("\n").at(-2) }).toEqual({ status: 1, last: "I think the server is down" });
   };
-  networkTest("does not stretch the wait, at full speed", doesNotStretch, test.serial);
+  networkTest("does not stretch the wait, at full speed", atFullSpeed, test.serial);
 });
 
 describe("a client that hears", () => {

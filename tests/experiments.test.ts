@@ -47,11 +47,8 @@ describe("bad_network.ts", () => {
   test.each([
     ["-p 1060", "-p and --to are both 1060: the relay would talk to itself"],
     ["--loss 2", "--loss takes a number from 0 to 1, not '2': see --help"],
-    ["--duplicate x", "--duplicate takes a number from 0 to 1, not 'x': see --help"],
     ["--delay 5", "--delay takes a number from 0 to 1, not '5': see --help"],
-    ["--to 0", "--to takes a number from 1 to 65535, not '0': see --help"],
     ["--lose 0.5", "Unknown option '--lose': see --help"],
-    ["client", "Unexpected argument 'client': see --help"],
   ])("%s is wrong usage", async (words, line) => {
     expect(await run(`experiments/bad_network.ts ${words}`)).toEqual({ status: 2, out: "", err: `${line}\n` });
   });

@@ -2,7 +2,6 @@
 import { describe, expect, test } from "bun:test";
 import { repr } from "../terminal.ts";
 import { backoff, isReply, newRequestId, requestIdOf, sameAddress, subnetOf } from "../udp_helpers.ts";
-import { resolveHost } from "../udp_socket.ts";
 
 describe("backoff", () => {
   test.each([
@@ -64,12 +63,6 @@ test("isReply knows what the servers answer, with an ID and without", () => {
   for (const text of ["", "This is another message", "Your data was 38 bytes long!", "Your data was"]) {
     expect(isReply(text)).toBe(false);
   }
-});
-
-test("resolveHost knows Python's special names", async () => {
-  expect(await resolveHost("")).toBe("0.0.0.0");
-  expect(await resolveHost("<broadcast>")).toBe("255.255.255.255");
-  expect(await resolveHost("localhost")).toBe("127.0.0.1");
 });
 
 test.each([

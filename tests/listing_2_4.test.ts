@@ -32,12 +32,6 @@ test("the server prints what comes, and never answers", async () => {
   expect({ err: server.err, received: peer.received }).toEqual({ err: "", received: [] });
 });
 
-test.skipIf(skips(notLinux))("a client with an address is silent", async () => {
-  await using server = await serve("udp_broadcast.ts server 127.255.255.255");
-  expect(await run(`udp_broadcast.ts client 127.255.255.255 -p ${server.port}`)).toEqual(quiet);
-  await server.line(/^The client at \('127\.0\.0\.1', \d+\) says: 'Broadcast datagram!'$/);
-});
-
 test.skipIf(skips(notLinux))("a system that does not tell its interfaces is said in one line", async () => {
   const place = { options: ["--preload", "./tests/support/no_netlink.ts"] };
   const err = "The system does not tell its interfaces\n";

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { LARGEST, noFullDisk, noMemory, notLinux, skips } from "./support/machine.ts";
 import { networkTest } from "./support/network.ts";
 import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
-import { LONG, memoryOf, pipe, serve, shell, start } from "./support/processes.ts";
-import { OnTerminal } from "./support/terminal.ts";
+import { LONG, memoryOf, pipe, serve, shell, start, TOP } from "./support/processes.ts";
+import { serveOnTerminal } from "./support/terminal.ts";
 
 setDefaultTimeout(LONG);
 
@@ -124,21 +124,21 @@ describe("a reader of the output that stops reading", () => {
 test.each(["\x03", "SIGINT", "SIGTERM"] as const)(
   "a stopped terminal (Ctrl-S) stops a server; Ctrl-Q lets it go on, and %j ends it",
   async (end) => {
-    await using server = new OnTerminal("udp_local.ts");
-    const port = await server.port();
+    await using server = await serveOnTerminal("udp_local.ts", TOP);
+    const { port } = server;
     using peer = await Peer.create();
-    server.type("\x13");
+    server.press("\x13");
     // Once the terminal has understood, a line waits for it, and with it the server.
     do peer.send("before", port);
     while ((await peer.receiveWithin(200)) !== undefined);
     for (let i = 0; i < 5; i++) peer.send(`request ${i}`, port);
-    server.type("\x11");
+    server.press("\x11");
     for (let i = 0; i < 6; i++) await peer.receive();
-    await server.appears("'request 4'");
-    server.type("\x13");
+    expect(await server.until(() => server.screen.includes("'request 4'"))).toBe(true);
+    server.press("\x13");
     do peer.send("again", port);
     while ((await peer.receiveWithin(200)) !== undefined);
-    if (end === "\x03") server.type(end);
+    if (end === "\x03") server.press(end);
     else server.process.kill(end);
     expect(await server.process.exited).toBe(end === "SIGTERM" ? 143 : 130);
   },

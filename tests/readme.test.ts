@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { networkTest } from "./support/network.ts";
-import { Peer } from "./support/peers.ts";
+import { Actor, LOOPBACK } from "./support/peers.ts";
 import { LONG, shell, start, TOP } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
@@ -38,18 +38,16 @@ networkTest("the server and the client of the quick start talk to each other", a
   }
 });
 
-test("the reader's own program echoes", async () => {
+networkTest("the reader's own program echoes", async (net) => {
   const folder = mkdtempSync(join(tmpdir(), "own-"));
   for (const file of new Bun.Glob("*.ts").scanSync(TOP)) cpSync(join(TOP, file), join(folder, file));
   writeFileSync(join(folder, "mine.ts"), PROGRAM);
-  await using mine = start(join(folder, "mine.ts"));
-  using peer = await Peer.create();
-  await mine.until("echo", () => {
-    peer.send("hello", 1070);
-    return peer.received.length > 0;
-  });
-  expect(await peer.receive()).toMatchObject({ text: "hello", port: 1070 });
-  await mine.line(`('127.0.0.1', ${peer.port}) says 'hello'`);
+  const host = await net.host("host"); // where port 1070 is free
+  await using mine = start(join(folder, "mine.ts"), host);
+  await using actor = await Actor.create(host);
+  const hello = { texts: ["hello"], to: { address: LOOPBACK, port: 1070 } };
+  while (!mine.out.includes("says 'hello'")) await actor.send(hello);
+  expect(await actor.receive()).toMatchObject({ text: "hello", port: 1070 });
   rmSync(folder, { recursive: true });
 });
 

@@ -25,7 +25,7 @@ if (tools === "" && forbidden === "") {
 }
 
 /** Sections in which chance has a say: what is printed happens now and then. */
-const CHANCE = /udp_remote\.ts server(?!.*(--drop|127\.0\.0\.))|flood\.ts|--loss 0\.5/;
+const CHANCE = /udp_remote\.ts server(?!.*(--drop|127\.0\.0\.))|flood\.ts/;
 
 for (const [title, steps] of sections) {
   const needs = steps.some(({ body }) => body.startsWith("python3 ")) ? missing("python3") : "";

@@ -54,7 +54,7 @@ export class Peer implements Disposable {
   }
 
   /** Asks a server something and waits for the reply. */
-  async ask(text: string, port: number): Promise<string> {
+  async ask(text: string | Uint8Array, port: number): Promise<string> {
     this.send(text, port);
     return (await this.receive()).text;
   }

@@ -1,35 +1,42 @@
-/** Runs a server as on a reader's screen. */
-import { expect } from "bun:test";
-import { PATIENCE, TOP } from "./processes.ts";
+/** A program on a terminal, as on a reader's screen. */
+import { PATIENCE } from "./processes.ts";
 
-/** A server on a terminal of its own, with what has appeared on it. */
-export class OnTerminal implements AsyncDisposable {
+export class Terminal implements AsyncDisposable {
   screen = "";
-  /** When each line has appeared, in ms. */
+  /** When each line was complete, in ms. */
   readonly shown: number[] = [];
   readonly process: Bun.Subprocess;
-  constructor(script: string) {
+
+  constructor(command: string[], cwd: string, env: Record<string, string> = {}) {
     const data = (_: unknown, bytes: Uint8Array) => {
-      this.screen += Buffer.from(bytes).toString("latin1");
+      this.screen += Buffer.from(bytes).toString().replaceAll("\r", "");
       while (this.shown.length < this.screen.split("\n").length - 1) this.shown.push(performance.now());
     };
-    this.process = Bun.spawn([process.execPath, script, "server", "-p", "0"], { cwd: TOP, terminal: { data } });
+    this.process = Bun.spawn(command, { cwd, env: { ...process.env, ...env }, terminal: { data } });
   }
-  async appears(text: string): Promise<void> {
-    for (const end = performance.now() + PATIENCE; !this.screen.includes(text) && performance.now() < end; )
-      await Bun.sleep(5);
-    expect(this.screen).toContain(text);
+
+  /** Waits until something is so; false where it takes too long. */
+  async until(ready: () => boolean, patience = PATIENCE): Promise<boolean> {
+    for (const end = performance.now() + patience; performance.now() < end; await Bun.sleep(10)) {
+      if (ready()) return true;
+    }
+    return false;
   }
-  async port(): Promise<number> {
-    await this.appears(")\r\n");
-    return Number(/(\d+)\)/.exec(this.screen)?.[1]);
-  }
-  type(keys: string): void {
+
+  press(keys: string): void {
     this.process.terminal?.write(keys);
   }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.process.kill("SIGKILL");
     await this.process.exited;
     this.process.terminal?.close();
   }
+}
+
+/** A server on a terminal, once it listens. */
+export async function serveOnTerminal(script: string, cwd: string): Promise<Terminal & { port: number }> {
+  const server = new Terminal([process.execPath, script, "server", "-p", "0"], cwd);
+  await server.until(() => server.screen.includes("\n"));
+  return Object.assign(server, { port: Number(/(\d+)\)/.exec(server.screen)?.[1]) });
 }

@@ -1,6 +1,7 @@
 /** Plays the sections of the workbook (experiments/README.md) as a reader does, on terminals. */
 import { join } from "node:path";
 import { PATIENCE, TOP } from "./processes.ts";
+import { Terminal } from "./terminal.ts";
 
 export const WORKBOOK = await Bun.file(join(TOP, "experiments/README.md")).text();
 
@@ -44,23 +45,15 @@ const PROMPT = /^(\^C)?\w*\$ /gm;
 /** What a terminal shows beside what commands print: prompts, keys, job control, `stty -g`. */
 const OTHERS = /^((\^C)?\w*\$ .*|\^[CZ]|\[\d+\][+-] .*|exit|[\w:]{60,}|)$/;
 
-/** An interactive shell on a terminal, with all that appears on it. */
-class Terminal {
-  screen = "";
+/** An interactive shell. */
+class Shell extends Terminal {
   /** What the workbook says that it shows. */
   readonly expected: string[] = [];
   readonly #typed: string[] = [];
-  readonly #shell: Bun.Subprocess;
 
   constructor(folder: string, prefix: string[]) {
-    const data = (_: unknown, bytes: Uint8Array) => {
-      this.screen += Buffer.from(bytes).toString().replaceAll("\r", "");
-    };
-    this.#shell = Bun.spawn([...prefix, "bash", "--norc", "--noediting", "-i"], {
-      cwd: folder,
-      env: { ...process.env, PS1: "$ ", TERM: "dumb", HISTFILE: "", PATH: `${folder}-bin:${process.env.PATH}` },
-      terminal: { data },
-    });
+    const env = { PS1: "$ ", TERM: "dumb", HISTFILE: "", PATH: `${folder}-bin:${process.env.PATH}` };
+    super([...prefix, "bash", "--norc", "--noediting", "-i"], folder, env);
   }
 
   /** Whether the shell waits for a command: each takes a prompt, and gives one when it has ended or is stopped. */
@@ -73,22 +66,10 @@ class Terminal {
     return this.screen.split("\n").filter((line) => !OTHERS.test(line) && !this.#typed.includes(line));
   }
 
-  /** Waits until something is so; what else is to be seen, where it takes too long. */
-  async until(ready: () => boolean, patience = PATIENCE): Promise<boolean> {
-    for (const end = performance.now() + patience; performance.now() < end; await Bun.sleep(10)) {
-      if (ready()) return true;
-    }
-    return false;
-  }
-
   async type(command: string): Promise<void> {
     if (!(await this.until(() => this.idle))) throw new Error(`no prompt for ${command} in:\n${this.screen}`);
     this.#typed.push(command);
     this.press(`${command}\n`);
-  }
-
-  press(key: string): void {
-    this.#shell.terminal?.write(key);
   }
 
   /** The terminal's settings, which no program may leave changed. */
@@ -100,13 +81,7 @@ class Terminal {
 
   /** What the shell has started and not yet ended. */
   get children(): string {
-    return Bun.spawnSync(["ps", "-o", "args=", "--ppid", String(this.#shell.pid)]).stdout.toString();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#shell.kill("SIGKILL");
-    await this.#shell.exited;
-    this.#shell.terminal?.close();
+    return Bun.spawnSync(["ps", "-o", "args=", "--ppid", String(this.process.pid)]).stdout.toString();
   }
 }
 
@@ -127,12 +102,12 @@ function plain(lines: string[]): string[] {
 /** Plays a section in a folder that is a clone of the project's; returns what it should show, what it shows, and leaves. */
 export async function play(steps: Step[], folder: string, prefix: string[], patience = PATIENCE) {
   await using stack = new AsyncDisposableStack();
-  const terminals = new Map<string, Terminal>();
-  const settings = new Map<Terminal, string>();
+  const terminals = new Map<string, Shell>();
+  const settings = new Map<Shell, string>();
   for (const { kind, terminal: name, body } of steps) {
     let terminal = terminals.get(name);
     if (terminal === undefined) {
-      terminal = stack.use(new Terminal(folder, prefix));
+      terminal = stack.use(new Shell(folder, prefix));
       terminals.set(name, terminal);
       settings.set(terminal, await terminal.settings());
     }
