@@ -22,9 +22,11 @@ export function repr(value: string | Uint8Array): string {
 const ESCAPES: Record<string, string> = { "\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\", "'": "\\'" };
 
 function escaped(char: string): string {
-  const code = char.charCodeAt(0).toString(16);
-  return ESCAPES[char] ?? (code.length <= 2 ? `\\x${code.padStart(2, "0")}` : `\\u${code.padStart(4, "0")}`);
+  ESCAPES[char] ??= hex(char.charCodeAt(0).toString(16)); // Kept: a flood of them would hold up everybody else.
+  return ESCAPES[char];
 }
+
+const hex = (code: string) => (code.length <= 2 ? `\\x${code.padStart(2, "0")}` : `\\u${code.padStart(4, "0")}`);
 
 /** Prints values and a line's end on standard output, at once. */
 export function print(...values: unknown[]): void {
