@@ -74,8 +74,8 @@ class Queue {
     this.#news = Promise.withResolvers();
   };
 
-  /** Hands out what arrives until a point in time, which nothing that arrives puts off. */
-  async *until(end: number): AsyncGenerator<Datagram, void> {
+  /** Hands out what arrives until a point in time, which nothing that arrives puts off, or until so many ms of silence. */
+  async *until(end: number, silence = Infinity): AsyncGenerator<Datagram, void> {
     while (!this.#closed) {
       const left = end - performance.now();
       if (left <= 0) return;
@@ -85,18 +85,20 @@ class Queue {
         yield arrived;
         continue;
       }
-      const timer = left < 2 ** 31 ? setTimeout(this.#wake, left) : undefined; // its longest
+      const wait = Math.min(left, silence);
+      const timer = wait < 2 ** 31 ? setTimeout(this.#wake, wait) : undefined; // its longest
       if (this.#waiting++ === 0) this.socket?.ref();
       await this.#news.promise;
       if (--this.#waiting === 0) this.socket?.unref();
       clearTimeout(timer);
+      if (silence < left && this.#arrived.length === 0) return;
     }
   }
 
   async *within(seconds: number): AsyncGenerator<Datagram, void> {
     if (!(seconds >= 0)) throw new RangeError(`a wait takes seconds from 0 up, not ${seconds}`);
     yield* this.until(performance.now() + seconds * 1000);
-    yield* this.until(performance.now() + 10); // A script that was stopped (Ctrl-Z) takes what came in time.
+    yield* this.until(performance.now() + 50, 1); // A script that was stopped (Ctrl-Z) takes what came in time.
   }
 }
 

@@ -14,7 +14,7 @@ const waits = (count: number) => DELAYS.slice(0, count).map((delay) => `Waiting 
 /** Starts a client with a peer in the test for its server. */
 const clientOf = (peer: Peer, options = "") => start(`udp_remote.ts client 127.0.0.1 -p ${peer.port}${options}`);
 
-test("server and client print what the book prints", async () => {
+test.serial("server and client print what the book prints", async () => {
   await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
   const { status, out, err } = await run(`udp_remote.ts client 127.0.0.1 -p ${server.port}`);
   const [, port] = await server.line(/^The client at \('127\.0\.0\.1', (\d+)\) says 'This is another message'$/);
@@ -46,9 +46,10 @@ describe("the client", () => {
       expect(request.text).toBe(MESSAGE);
       if (i === n) peer.send("Your data was 23 bytes long", request.port);
     }
-    const { status, out, err } = await client.end();
-    expect({ status, err }).toEqual({ status: 0, err: "" });
-    expect(out.split("\n").slice(1)).toEqual([...waits(n), "The server says 'Your data was 23 bytes long'", ""]);
+    const lines = (await client.done()).split("\n").slice(1, -1);
+    expect(lines.pop()).toBe("The server says 'Your data was 23 bytes long'");
+    expect(lines.length).toBeGreaterThanOrEqual(n); // A busy machine answers late.
+    expect(lines).toEqual(waits(lines.length));
   });
 
   test("ends where nobody listens, at once or when the server goes", async () => {
@@ -81,7 +82,7 @@ describe("the client", () => {
     await using client = clientOf(peer);
     await peer.receive();
     peer.send(Buffer.from(reply, "latin1"), (await peer.receive()).port);
-    expect(await client.done()).toEndWith(`${waits(2)[1]}\nThe server says '${reply && "\\xc8"}'\n`);
+    expect(await client.done()).toEndWith(` seconds for a reply\nThe server says '${reply && "\\xc8"}'\n`);
   });
 });
 
