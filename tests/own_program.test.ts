@@ -53,8 +53,8 @@ test.each([
     ["40 x39"],
   ],
   [
-    "receive gives up after some silence, and takes the next reply",
-    `using sock = await udpSocket({ connect });
+    "receive gives up after some silence, and takes the next reply, from a socket that is never closed",
+    `const sock = await udpSocket({ connect });
     print(await takes(0.2, async () => print(await codeFrom(sock.receive(0.2)))));
     sock.send("a question");
     const [question, client] = await peer.receive();
