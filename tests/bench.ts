@@ -3,7 +3,7 @@
  * limit that Bun sets): `bun run bench`. Each figure is the median of several rounds, in which the servers take turns.
  * Compare ratios, not rates: another machine, or the same one an hour later, has other rates.
  */
-import { readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { shell } from "./support/processes.ts";
@@ -50,12 +50,13 @@ const rates: Record<string, number[][]> = {}; // of each server, for each window
 for (let round = 0; round < ROUNDS; round++) {
   for (const [name, command] of Object.entries(SERVERS)) {
     await using server = shell(`exec "$bun" ${command} >'${file}'`);
-    const port = Number(await server.until("port", () => /(\d+)\)\n/.exec(readFileSync(file, "latin1"))?.[1]));
+    const printed = () => (existsSync(file) ? readFileSync(file, "latin1") : "");
+    const port = Number(await server.until("port", () => /(\d+)\)\n/.exec(printed())?.[1]));
     rates[name] ??= WINDOWS.map(() => []);
     for (const [i, window] of WINDOWS.entries()) rates[name][i]?.push(await rateOf(port, window));
+    rmSync(file);
   }
 }
-rmSync(file);
 rmSync(bare);
 
 const limits = rates.bare?.map(median) ?? [];
