@@ -50,11 +50,10 @@ export class Host {
     this.sh("echo 1 >/proc/sys/net/ipv4/ip_forward");
   }
 
-  /** Runs a shell command on this host and returns what it prints. */
-  sh(command: string): string {
-    const { exitCode, stdout, stderr } = Bun.spawnSync([...this.prefix, "sh", "-c", command]);
+  /** Runs a shell command on this host. */
+  sh(command: string): void {
+    const { exitCode, stderr } = Bun.spawnSync([...this.prefix, "sh", "-c", command]);
     if (exitCode !== 0) throw new Error(`${this.name}: ${command}: ${stderr}`);
-    return stdout.toString();
   }
 }
 

@@ -1,4 +1,4 @@
-/** Each defence of a client against thousands of forged datagrams; and what happens without it. */
+/** Each defence of a client against whoever forges what the server, or the network, would send it. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,13 +6,12 @@ import { join } from "node:path";
 import type { Host, Network } from "../experiments/network.ts";
 import type { Order } from "./support/actor.ts";
 import { networkTest } from "./support/network.ts";
-import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
+import { Actor, ENDLESS, LOOPBACK, Peer } from "./support/peers.ts";
 import { LONG, shell, start } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
 const FORGERIES = 5000;
-const ENDLESS = 10_000_000; // more than can be sent while a test lasts
 
 /** A client, the actor that it asks, and one who forges what the server, or the network, would send it. */
 async function attack(net: Network, host: Host, options = "") {
@@ -20,7 +19,6 @@ async function attack(net: Network, host: Host, options = "") {
   const forger = net.use(await Actor.create(host));
   // Its warnings go into a file: this process would be busy with them.
   const err = join(tmpdir(), `err-${crypto.randomUUID()}`);
-
   const client = net.use(shell(`exec "$bun" udp_remote.ts client -p ${server.address.port}${options} 2>${err}`, host));
   const { text, port } = await server.receive();
   const to = { address: LOOPBACK, port };

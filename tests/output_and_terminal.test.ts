@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LARGEST, noFullDisk, noMemory, notLinux, skips } from "./support/machine.ts";
 import { networkTest } from "./support/network.ts";
-import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
+import { Actor, ENDLESS, LOOPBACK, Peer } from "./support/peers.ts";
 import { LONG, memoryOf, pipe, serve, shell, start, TOP } from "./support/processes.ts";
 import { serveOnTerminal } from "./support/terminal.ts";
 
@@ -155,7 +155,7 @@ networkTest(
     const port = Number(await server.until("port", () => /(\d+)\)\n/.exec(printed())?.[1]));
     await using one = await Actor.create(host);
     await using two = await Actor.create(host);
-    const flood = { texts: ["x".repeat(100)], to: { address: LOOPBACK, port }, count: 10_000_000 };
+    const flood = { texts: ["x".repeat(100)], to: { address: LOOPBACK, port }, count: ENDLESS };
     for (const actor of [one, two]) actor.order(flood);
     await server.until("flood", () => printed().length > 100_000);
     const begin = performance.now();

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { LARGEST, noMemory, skips } from "./support/machine.ts";
 import { networkTest } from "./support/network.ts";
-import { Actor, LOOPBACK, Peer } from "./support/peers.ts";
+import { Actor, ENDLESS, LOOPBACK, Peer } from "./support/peers.ts";
 import { LONG, memoryOf, pipe, run, serve, start } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
@@ -130,7 +130,7 @@ networkTest(
       await using server = await serve(command, host);
       await using forger = await Actor.create(host);
       const to = { address: LOOPBACK, port: server.port };
-      forger.order({ errors: ERRORS, to, from: { address: LOOPBACK, port: 5 }, count: 10_000_000 });
+      forger.order({ errors: ERRORS, to, from: { address: LOOPBACK, port: 5 }, count: ENDLESS });
       const { out } = await run(["-e", others(server.port)], host);
       expect(Number(out.match(/\d+/)?.[0])).toBeGreaterThanOrEqual(145);
       expect(server.err).toBe("");

@@ -3,6 +3,7 @@ import type { Address, Order } from "./actor.ts";
 import { PATIENCE, type Place, type Running, start } from "./processes.ts";
 
 export const LOOPBACK = "127.0.0.1";
+export const ENDLESS = 10_000_000; // more datagrams than an actor can send while a test lasts
 
 export interface Datagram extends Address {
   text: string;
