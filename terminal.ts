@@ -13,7 +13,7 @@ import { inspect, type ParseArgsOptionsConfig, parseArgs } from "node:util";
  */
 export function repr(value: string | Uint8Array): string {
   if (typeof value !== "string") return `b${repr(Buffer.from(value).toString("latin1"))}`;
-  if (/^[ -&(-[\]-~]*$/.test(value)) return `'${value}'`;
+  if (/^[ -&(-[\]-~]*$/.test(value)) return `'${value}'`; // nothing to escape, no quote: nearly every text, and quicker
   const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
   const show = (char: string) => (char === "'" && quote === '"' ? char : escaped(char));
   return quote + value.replace(/[^ -~]|[\\']/g, show) + quote;
@@ -30,7 +30,8 @@ const hex = (code: string) => (code.length <= 2 ? `\\x${code.padStart(2, "0")}` 
 
 /** Prints values and a line's end on standard output, at once. */
 export function print(...values: unknown[]): void {
-  write(1, values.map((value) => (typeof value === "string" ? value : inspect(value))).join(" "));
+  const show = (value: unknown) => (value instanceof Uint8Array ? repr(value) : inspect(value));
+  write(1, values.map((value) => (typeof value === "string" ? value : show(value))).join(" "));
 }
 
 /** Prints a line on standard error: what went wrong. */
@@ -69,7 +70,7 @@ export class Failure extends Error {
 }
 
 /** A role that a script can play, and what it takes on the command line. */
-interface Role<Options extends ParseArgsOptionsConfig> {
+interface Role<Options> {
   /** What stands for the host where it is left out. */
   host?: string;
   /** Whether a host must be given. A role with neither takes none. */
@@ -77,17 +78,16 @@ interface Role<Options extends ParseArgsOptionsConfig> {
   /** The least port: 0 where the system may choose it. @default {1} */
   leastPort?: number;
   /** Options beside `-p` and `-h`, as `parseArgs` takes them. */
-  options?: Options;
+  options?: Options & ParseArgsOptionsConfig;
   run(args: Values<Options> & { host: string; port: number }): Promise<void>;
 }
-type Values<Options extends ParseArgsOptionsConfig> = ReturnType<typeof parseArgs<{ options: Options }>>["values"];
-type Roles = Record<string, Role<Record<never, never>>>;
+type Values<Options> = Options extends ParseArgsOptionsConfig
+  ? ReturnType<typeof parseArgs<{ options: Options }>>["values"]
+  : object;
+type Roles = Record<string, Role<unknown>>;
 
-/**
- * Runs a script: plays the role that the command line names (`""` where there is but one), with status 0, or ends as
- * {@linkcode fail} does.
- */
-export async function main<Options extends Record<string, ParseArgsOptionsConfig>>(
+/** Runs a script: plays the role that the command line names (`""` where there is but one), or ends as {@linkcode fail} does. */
+export async function main<Options>(
   usage: string,
   roles: { [Name in keyof Options]: Role<Options[Name]> },
 ): Promise<void> {
@@ -102,9 +102,9 @@ export async function main<Options extends Record<string, ParseArgsOptionsConfig
     }
     const words = process.argv.slice(2);
     if (words.includes("-h") || words.includes("--help")) print(usage);
-    else await play(words, roles as unknown as Roles);
+    else await play(words, roles as Roles);
   } catch (error) {
-    fail(error);
+    fail(error, ", choose another port with -p");
   }
 }
 
@@ -112,13 +112,18 @@ export async function main<Options extends Record<string, ParseArgsOptionsConfig
  * Ends a script with one line on standard error, and status 1 for what the system or the network refuses, or a
  * {@linkcode Failure}'s own. A mistake in the program is left to Bun, which shows where it is.
  */
-export function fail(error: unknown): void {
-  const line = error instanceof Failure ? error.message : explain(error);
-  if (line === undefined) throw error;
-  warn(line);
+export function fail(error: unknown, advice = ""): void {
+  report(error, advice);
   process.exitCode = error instanceof Failure ? error.status : 1;
   // Whatever else a program has open would keep it. `bun --watch` would end as well.
   if (!process.execArgv.includes("--watch")) process.exit();
+}
+
+/** Says on standard error what the user, the system or the network refuses, in one line. @throws all that is something else */
+export function report(error: unknown, advice = ""): void {
+  const line = error instanceof Failure ? error.message : explain(error, advice);
+  if (line === undefined) throw error;
+  warn(line);
 }
 
 function play(words: string[], roles: Roles): Promise<void> {
@@ -143,6 +148,7 @@ function parse(args: string[], options: ParseArgsOptionsConfig) {
   try {
     return parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
+    if (!codeOf(error).startsWith("ERR_PARSE_ARGS_")) throw error; // a mistake in `options`
     const [line] = (error as Error).message.split(/\. To specify|\.\nDid you/);
     throw wrong(messageOf(line));
   }
@@ -150,37 +156,36 @@ function parse(args: string[], options: ParseArgsOptionsConfig) {
 
 const wrong = (line: string) => new Failure(`${line}: see --help`, 2);
 
-/** The number that was typed for an option, a whole one where there may be more than one. @throws {Failure} for any other */
+/** The number that was typed for an option: a whole one, but a fraction too where `most` is 1. @throws {Failure} for any other */
 export function numberOf(option: string, typed: string, least: number, most: number): number {
-  const number = (most > 1 ? /^\d+$/ : /^\d*\.?\d+$/).test(typed) ? Number(typed) : NaN;
+  const [kind, pattern] = most > 1 ? ["whole number", /^\d+$/] : ["number", /^\d*\.?\d+$/];
+  const number = pattern.test(typed) ? Number(typed) : NaN;
   if (number >= least && number <= most) return number;
-  throw wrong(`${option} takes a number from ${least} to ${most}, not ${repr(typed)}`);
+  throw wrong(`${option} takes a ${kind} from ${least} to ${most}, not ${repr(typed)}`);
 }
 
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
-export function explain(error: unknown): string | undefined {
+function explain(error: unknown, advice = ""): string | undefined {
   const { code, syscall = "", address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
   if (syscall === "getifaddrs") return "The system does not tell its interfaces";
   const deeds: Record<string, string> = { bind: "listen at", connect: "send to", send: "send to", recv: "hear from" };
+  const deed = deeds[syscall];
   // What is too long for any network is a mistake as well.
-  if (!(syscall in deeds) || (syscall === "send" && code === "EMSGSIZE")) return undefined;
+  if (deed === undefined || (syscall === "send" && code === "EMSGSIZE")) return undefined;
   const end = address === undefined ? "an address" : `('${address}', ${port})`;
   const refused = `Connection refused by ${end}: no server listens there`;
   const denied = `Permission denied to send to ${end}: a broadcast needs sock.setBroadcast(true), or a route forbids it`;
   const words: Record<string, string> = {
-    "bind EACCES": `Permission denied to listen at ${end}: ports below 1024 are for root, choose another with -p`,
-    "bind EADDRINUSE":
-      port === 0 ? `No port is free at ${end}` : `Address already in use: ${end}, choose another port with -p`,
-    "bind EADDRNOTAVAIL": `Cannot listen at ${end}: not an address of this machine`,
-    "connect EACCES": denied,
-    "send EACCES": denied,
-    "recv EHOSTUNREACH": `No route to host ${end}, or a firewall rejects it`,
-    "recv ECONNREFUSED": refused,
-    "send ECONNREFUSED": refused,
+    "listen at EACCES": `Permission denied to listen at ${end}: the system keeps that port to itself${advice}`,
+    "listen at EADDRINUSE": port === 0 ? `No port is free at ${end}` : `Address already in use: ${end}${advice}`,
+    "listen at EADDRNOTAVAIL": `Cannot listen at ${end}: not an address of this machine`,
+    "send to EACCES": denied,
+    "send to ECONNREFUSED": refused,
+    "hear from ECONNREFUSED": refused,
+    "hear from EHOSTUNREACH": `No route to host ${end}, or a firewall rejects it`,
+    "hear from ETIMEDOUT": messageOf(error),
   };
-  return (
-    words[`${syscall} ${code}`] ?? `Cannot ${deeds[syscall]} ${end}: ${messageOf(error).replace(`, ${syscall}`, "")}`
-  );
+  return words[`${deed} ${code}`] ?? `Cannot ${deed} ${end}: ${messageOf(error).replace(`, ${syscall}`, "")}`;
 }
 
 /** The code of a system's error, such as `"EPIPE"`, or `""`. */

@@ -3,7 +3,7 @@
  * Foundations of Python Network Programming, Third Edition, Listing 2-4, for Bun.
  * One UDP datagram to every host of a subnet.
  */
-import { explain, Failure, main, print, repr, warn } from "./terminal.ts";
+import { Failure, main, print, report, repr } from "./terminal.ts";
 import { connectedSubnets } from "./udp_helpers.ts";
 import { resolveHost, udpSocket } from "./udp_socket.ts";
 
@@ -32,9 +32,7 @@ async function everySubnet(port: number): Promise<void> {
       await client(broadcast, port);
       print(`Network ${network}, broadcast address ${broadcast}`);
     } catch (error) {
-      const line = explain(error);
-      if (line === undefined) throw error;
-      warn(line);
+      report(error);
       process.exitCode = 1;
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Backoff, the check of an address, and request IDs: functions that stand on their own. Take the one you like.
+ * Backoff, the check of an address, request IDs and subnets: functions that stand on their own. Take the one you like.
  */
 import { networkInterfaces } from "node:os";
 
@@ -31,7 +31,7 @@ export function newRequestId(): string {
   return `[${crypto.getRandomValues(new Uint8Array(8)).toHex()}] `;
 }
 
-/** The request ID before a text, a word of up to 64 letters and digits in brackets and a blank, or `""` where there is none. */
+/** The request ID before a text, a word of up to 64 letters, digits and `_` in brackets and a blank, or `""` without one. */
 export function requestIdOf(text: string): string {
   return /^\[\w{1,64}\] /.exec(text)?.[0] ?? "";
 }

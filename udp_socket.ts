@@ -4,10 +4,11 @@
 import { dlopen } from "bun:ffi";
 import { lookup } from "node:dns/promises";
 import { inspect } from "node:util";
-import { codeOf, explain, Failure, repr, warn } from "./terminal.ts";
+import { codeOf, Failure, report, repr } from "./terminal.ts";
 
 /** One end of a UDP conversation, an IPv4 address and a port. It prints as Python's do: `('127.0.0.1', 1060)`. */
 export class Address {
+  readonly family = "IPv4"; // as Bun's own addresses have it
   constructor(
     readonly address: string,
     readonly port: number,
@@ -47,59 +48,69 @@ export type UnconnectedSocket = Bun.udp.Socket<"buffer"> &
     sendTo(data: string | Uint8Array, to: { address: string; port: number }): void;
   };
 
-/** How many datagrams wait for a busy program. The kernel holds about as many, and drops what comes then as well. */
-const QUEUE_LIMIT = 256;
+/** What a socket is bound or connected to: an address or a name, and a port. */
+type Endpoint = { hostname?: string; port?: number | undefined };
 
-/** What has arrived and was not taken yet. */
+/** What has arrived and was not taken yet: up to 256 datagrams, about as many as the kernel holds, which then drops them too. */
 class Queue {
-  readonly #arrived: (Datagram | Error)[] = [];
+  readonly #arrived: Datagram[] = [];
+  #error: Error | undefined; // The last one, which is told first: the kernel keeps one as well.
   #news = Promise.withResolvers<void>();
-  #closed = false;
   #waiting = 0;
-  /** What keeps the program running: the first that waits takes hold of it, the last lets go. */
-  socket: { ref(): void; unref(): void } | undefined;
+  /** It keeps the program running while somebody waits: the first takes hold of it, the last lets go. */
+  socket!: { readonly closed: boolean; ref(): void; unref(): void };
 
   put(arrived: Datagram | Error): void {
-    if (this.#arrived.length < QUEUE_LIMIT) this.#arrived.push(arrived);
-    this.#wake();
+    if (arrived instanceof Error) this.#error = arrived;
+    else if (this.#arrived.length < 256) this.#arrived.push(arrived);
+    this.wake();
   }
 
-  close(): void {
-    this.#closed = true;
-    this.#wake();
-  }
-
-  readonly #wake = () => {
+  readonly wake = () => {
     this.#news.resolve();
     this.#news = Promise.withResolvers();
   };
 
-  /** Hands out what arrives until a point in time, which nothing that arrives puts off, or until so many ms of silence. */
-  async *until(end: number, silence = Infinity): AsyncGenerator<Datagram, void> {
-    while (!this.#closed) {
+  /** Hands out what arrives until `end`, a time that nothing puts off, or until nothing has come for `silence` ms. */
+  async *until(thrown: Thrown, end: number, silence = Infinity): AsyncGenerator<Datagram, void> {
+    while (!this.socket.closed) {
       const left = end - performance.now();
       if (left <= 0) return;
+      const error = this.#error;
+      this.#error = undefined;
+      if (error !== undefined) thrown(error);
       const arrived = this.#arrived.shift();
-      if (arrived instanceof Error) throw arrived;
       if (arrived !== undefined) {
         yield arrived;
         continue;
       }
       const wait = Math.min(left, silence);
-      const timer = wait < 2 ** 31 ? setTimeout(this.#wake, wait) : undefined; // its longest
-      if (this.#waiting++ === 0) this.socket?.ref();
+      const timer = wait < 2 ** 31 ? setTimeout(this.wake, wait) : undefined; // No timer is longer.
+      if (this.#waiting++ === 0) this.socket.ref();
       await this.#news.promise;
-      if (--this.#waiting === 0) this.socket?.unref();
+      if (--this.#waiting === 0) this.socket.unref();
       clearTimeout(timer);
       if (silence < left && this.#arrived.length === 0) return;
     }
   }
 
-  async *within(seconds: number): AsyncGenerator<Datagram, void> {
-    if (!(seconds >= 0)) throw new RangeError(`a wait takes seconds from 0 up, not ${seconds}`);
-    yield* this.until(performance.now() + seconds * 1000);
-    yield* this.until(performance.now() + 50, 1); // A script that was stopped (Ctrl-Z) takes what came in time.
+  async *within(thrown: Thrown, seconds: number): AsyncGenerator<Datagram, void> {
+    if (!(seconds >= 0)) thrown(new RangeError(`a wait takes seconds from 0 up, not ${seconds}`));
+    yield* this.until(thrown, performance.now() + seconds * 1000);
+    yield* this.until(thrown, performance.now() + 50, 1); // A script that was stopped (Ctrl-Z) takes what came in time.
   }
+}
+
+type Thrown = (error: Error) => never;
+
+/** Throws an error as if it stood where the reader has made a call: a line that Bun forgets while the call waits. */
+function thrownBy(call: (...args: never[]) => unknown): Thrown {
+  const here = new Error();
+  Error.captureStackTrace(here, call);
+  return (error) => {
+    Object.assign(here, error, { message: error.message });
+    throw Object.setPrototypeOf(here, Object.getPrototypeOf(error));
+  };
 }
 
 /**
@@ -108,69 +119,77 @@ class Queue {
  * @throws {Failure} where the host is unknown
  * @throws {Error} what the system refuses, with the `address` and the `port`
  */
-export async function udpSocket(options: { hostname?: string; port?: number | undefined }): Promise<UnconnectedSocket>;
-export async function udpSocket(options: { connect: { hostname: string; port: number } }): Promise<ConnectedSocket>;
-export async function udpSocket(
-  options: { hostname?: string; port?: number | undefined } | { connect: { hostname: string; port: number } },
-) {
-  const connected = "connect" in options;
-  const { hostname = "", port = 0 } = connected ? options.connect : options;
-  const address = await resolveHost(hostname);
-  const addressed = (error: unknown, end: object = { address, port }) => Object.assign(error as Error, end);
+export function udpSocket(options: Endpoint & { connect: Required<Endpoint> }): Promise<ConnectedSocket>;
+export function udpSocket(options: Endpoint): Promise<UnconnectedSocket>;
+export function udpSocket(options: Endpoint & { connect?: Endpoint }) {
+  return open(options).catch(thrownBy(udpSocket));
+}
+
+async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint }) {
+  const local = await resolved(bind);
+  const remote = connect && (await resolved(connect));
+  const addressed = (error: unknown, { hostname, port } = remote ?? local) =>
+    Object.assign(error as Error, { address: hostname, port });
   const queue = new Queue();
   const socket = {
     data: (_: unknown, data: Buffer, port: number, address: string) => queue.put([data, new Address(address, port)]),
     // Bun 1.4.5 passes the error alone, its types say (socket, error).
-    error: (...args: unknown[]) => {
-      if (connected) queue.put(addressed(args.at(-1)));
-    },
+    error: (...args: unknown[]) => remote && queue.put(addressed(args.at(-1))),
   };
-  const end = { hostname: address, port };
-  const open = () => Bun.udpSocket({ ...(connected ? { connect: end } : end), socket });
-  const sock = await Promise.try(open).catch((error) => {
-    const own = connected && error.syscall === "bind"; // The system chooses it.
-    throw addressed(error, own ? { address: "0.0.0.0", port: 0 } : undefined);
+  const make = () => Bun.udpSocket({ ...local, ...(remote && { connect: remote }), socket });
+  const sock = await Promise.try(make).catch((error) => {
+    throw addressed(error, error.syscall === "bind" ? local : remote);
   });
-  askForNoErrors(sock);
+  try {
+    // IPPROTO_IP, IP_RECVERR: Bun asks Linux for every ICMP error, and one client that has left then fails the reply to the
+    // next. Python does not ask: a server hears nothing, a connected client what is final, such as a refusal.
+    setsockopt(sock, 0, 11, 0);
+  } catch {} // no C library to call: all else goes on
   sock.unref();
   queue.socket = sock;
 
   const bun = { send: sock.send.bind(sock), close: sock.close.bind(sock) };
   const members = {
     address: new Address(sock.address.address, sock.address.port),
-    within: (seconds: number) => queue.within(seconds),
+    within: (seconds: number) => queue.within(thrownBy(members.within), seconds),
     async receive(seconds = Infinity) {
-      for await (const datagram of queue.within(seconds)) return datagram;
-      if (sock.closed) throw new Error("The socket is closed");
-      throw Object.assign(new Error(`Nothing came in ${seconds} seconds`), { code: "ETIMEDOUT" });
+      const thrown: Thrown = thrownBy(members.receive);
+      for await (const datagram of queue.within(thrown, seconds)) return datagram;
+      if (sock.closed) thrown(new Error("The socket is closed"));
+      const late = new Error(`Nothing came in ${seconds} seconds`);
+      thrown(Object.assign(late, { code: "ETIMEDOUT", syscall: "recv" }));
     },
-    [Symbol.asyncIterator]: () => queue.until(Infinity),
-    /** Bun's own, whose error is told whom it concerns, and stands where the reader's line is. */
+    [Symbol.asyncIterator]: () => queue.until(thrownBy(members[Symbol.asyncIterator]), Infinity),
+    /** Bun's own, but that it waits for room, and that its error names whom it concerns and stands at the reader's line. */
     send(...args: Parameters<typeof bun.send>) {
       try {
-        return bun.send(...args);
+        while (!bun.send(...args)) Bun.sleepSync(1); // A full send buffer: Python's send blocks here.
+        return true;
       } catch (error) {
         Error.captureStackTrace(error as Error, members.send);
-        throw addressed(error, connected ? undefined : { address: args[2], port: args[1] });
+        throw addressed(error, remote ?? { hostname: args[2], port: args[1] });
       }
     },
     sendTo(data: string | Uint8Array, to: { address: string; port: number }) {
       try {
-        while (!bun.send(data, to.port, to.address)) Bun.sleepSync(1); // A full send buffer: Python's sendto blocks here.
+        members.send(data, to.port, to.address);
       } catch (error) {
         Error.captureStackTrace(error as Error, members.sendTo);
-        const line = explain(addressed(error, to));
-        if (line === undefined) throw error;
-        warn(line);
+        report(error);
       }
     },
     close() {
       bun.close();
-      queue.close();
+      queue.wake();
     },
     [Symbol.dispose]: () => members.close(),
   };
   return Object.defineProperties(sock, Object.getOwnPropertyDescriptors(members)); // Bun's other methods stay.
+}
+
+async function resolved({ hostname = "", port = 0, ...others }: Endpoint) {
+  for (const name in others) throw new TypeError(`udpSocket takes hostname and port, not ${name}`);
+  return { hostname: await resolveHost(hostname), port };
 }
 
 /**
@@ -181,23 +200,29 @@ export async function resolveHost(hostname: string): Promise<string> {
   if (hostname === "") return "0.0.0.0";
   if (hostname === "<broadcast>") return "255.255.255.255";
   const { address, family } = await lookup(hostname, { family: 4 }).catch((error) => {
-    const hint = hostname.includes(":") ? " (a port is given with -p)" : "";
+    const hint = hostname.includes(":") ? " (a host is named without a port)" : "";
     throw new Failure(`Unknown host ${repr(hostname)}: ${codeOf(error)}${hint}`);
   });
   if (family === 4) return address;
   throw new Failure(`${repr(hostname)} looks like an IPv6 address: the listings speak IPv4`);
 }
 
-const libc = () =>
-  dlopen("libc.so.6", {
-    setsockopt: { args: ["int", "int", "int", "ptr", "u32"], returns: "int" },
-    getsockopt: { args: ["int", "int", "int", "ptr", "ptr"], returns: "int" },
-  }).symbols;
+/** The C library, where there is one that can be called. It is opened once: each time keeps some memory. */
+const libc = (() => {
+  try {
+    return dlopen("libc.so.6", {
+      setsockopt: { args: ["int", "int", "int", "ptr", "u32"], returns: "int" },
+      getsockopt: { args: ["int", "int", "int", "ptr", "ptr"], returns: "int" },
+    }).symbols;
+  } catch {
+    return undefined;
+  }
+})();
 const fdOf = (sock: object) => (sock as { fd: number }).fd; // there, though not in Bun's types
 
 /** Sets an option of a socket that Bun has no call for (Linux). @throws {Failure} where the system refuses */
 export function setsockopt(sock: object, level: number, option: number, value: number): void {
-  if (libc().setsockopt(fdOf(sock), level, option, new Int32Array([value]), 4) !== 0) {
+  if (libc?.setsockopt(fdOf(sock), level, option, new Int32Array([value]), 4) !== 0) {
     throw new Failure(`The system does not take the socket option ${option}`);
   }
 }
@@ -205,17 +230,6 @@ export function setsockopt(sock: object, level: number, option: number, value: n
 /** The value of such an option. @throws {Failure} where the system does not tell it */
 export function getsockopt(sock: object, level: number, option: number): number {
   const value = new Int32Array(1);
-  if (libc().getsockopt(fdOf(sock), level, option, value, new Uint32Array([4])) === 0) return value[0] ?? 0;
+  if (libc?.getsockopt(fdOf(sock), level, option, value, new Uint32Array([4])) === 0) return value[0] ?? 0;
   throw new Failure(`The system does not tell the socket option ${option}`);
-}
-
-/**
- * Bun asks Linux for every ICMP error (IP_RECVERR), and one client that has left then fails the reply to the next. Python
- * does not ask: a server hears nothing, a connected client what is final, such as a refusal.
- */
-function askForNoErrors(sock: object): void {
-  if (process.platform !== "linux") return;
-  try {
-    setsockopt(sock, 0, 11, 0); // IPPROTO_IP, IP_RECVERR
-  } catch {} // no C library to call: all else goes on
 }

@@ -67,7 +67,7 @@ describe("a server", () => {
       "sends the datagram back, as bytes, and shows them",
       [[SEND, "    sock.sendTo(data, address);\n    print(data);\n    data.fill(0);\n"]],
       ["a", "bb", "ccc"],
-      "<Buffer 63 63 63>",
+      "b'ccc'",
       null,
     ],
     ["leaves the loop after the second of three requests", afterSecond("break;"), [a, bb], "'bb'", 0],
@@ -142,6 +142,14 @@ describe("shown where it stands is", () => {
     const line = readFileSync(join(TOP, "udp_local.ts"), "utf8").split(SEND)[0]?.split("\n").length;
     expect(err).toContain(`${line} |     ${wrong}\n`);
     expect(err).toMatch(new RegExp(`at server \\(.*copy\\d+_udp_local.ts:${line}:`));
+  });
+
+  test("a request that is too long to send, where its line is", async () => {
+    const wait = "    print(`Waiting";
+    const copy = changed("udp_remote.ts", [wait, `    sock.send("#".repeat(70_000));\n${wait}`]);
+    const { status, err } = await run(`${copy} client -p ${await closedPort()}`);
+    expect(status).toBe(1);
+    expect(err).toContain(`sock.send("#".repeat(70_000));\n              ^\nEMSGSIZE`);
   });
 
   test("a first wait that is over the limit", async () => {

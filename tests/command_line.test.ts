@@ -7,7 +7,7 @@ import { LONG, run, serve, TOP } from "./support/processes.ts";
 setDefaultTimeout(LONG);
 
 const role = "Give a role, server or client";
-const port = (least: number, typed: string) => `-p takes a number from ${least} to 65535, not '${typed}'`;
+const port = (least: number, typed: string) => `-p takes a whole number from ${least} to 65535, not '${typed}'`;
 const drop = (typed: string) => `--drop takes a number from 0 to 1, not '${typed}'`;
 
 describe("wrong usage is one line and status 2:", () => {
@@ -40,6 +40,7 @@ describe("wrong usage is one line and status 2:", () => {
     ["udp_local.ts server -p", "Option '-p, --port <value>' argument missing"],
     ["udp_local.ts server -p http", port(0, "http")],
     ["udp_local.ts server --port 65536", port(0, "65536")],
+    ["udp_local.ts server -p 10.5", port(0, "10.5")],
     ["udp_remote.ts server -p-1", port(0, "-1")],
     ["udp_remote.ts client -p \x1b", port(1, "\\x1b")],
     ["udp_local.ts client -p 0", port(1, "0")],
@@ -72,7 +73,7 @@ test.each([
   expect({ status, err }).toEqual({ status: 0, err: "" });
   expect(out).toStartWith(`usage: ${script} `);
   for (const word of [...words, "-p, --port", "1060", "-h, --help"]) expect(out).toContain(word);
-  expect((await run(`${script} -h nonsense`)).out).toBe(out);
+  expect((await run(`${script} nonsense -h`)).out).toBe(out);
 
   const file = join(TOP, script);
   expect(statSync(file).mode & 0o111).toBe(0o111);

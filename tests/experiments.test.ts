@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { forbidden } from "../experiments/network.ts";
 import { skips } from "./support/machine.ts";
+import { networkTest } from "./support/network.ts";
 import { closedPort, Peer } from "./support/peers.ts";
 import { LONG, run, serve, shell, start } from "./support/processes.ts";
 
@@ -43,6 +44,33 @@ describe("hosts.ts", () => {
   });
 });
 
+networkTest("an experiment whose port is in use says so, and say.ts what it cannot send", async (net) => {
+  const host = await net.host("host");
+  const used = (port: number) => ({ status: 1, out: "", err: `Address already in use: ('127.0.0.1', ${port})\n` });
+  {
+    await using taken = start("udp_local.ts server -p 1060", host);
+    await taken.line(/^Listening/);
+    for (const script of ["stranger.ts", "late_reply.ts", "flood.ts"]) {
+      expect(await run(`experiments/${script}`, host)).toEqual(used(1060));
+    }
+    const long = { status: 1, out: "", err: "No datagram holds 70000 bytes\n" };
+    expect(await run(["experiments/say.ts", "x".repeat(70_000)], host)).toEqual(long);
+  }
+  await using taken = start("udp_local.ts server -p 37821", host);
+  await taken.line(/^Listening/);
+  expect(await run("experiments/stranger.ts", host)).toEqual(used(37_821));
+  const refused = "Connection refused by ('127.0.0.1', 1070): no server listens there\n";
+  expect(await run("experiments/say.ts -p 1070 hello", host)).toEqual({ status: 1, out: "", err: refused });
+});
+
+test.each([
+  ["experiments/say.ts", "usage: say.ts [-p PORT] TEXT..."],
+  ["experiments/say.ts -p 1060", "usage: say.ts [-p PORT] TEXT..."],
+  ["experiments/say.ts -p x hello", "-p takes a whole number from 1 to 65535, not 'x': see --help"],
+])("%s is wrong usage", async (command, line) => {
+  expect(await run(command)).toEqual({ status: 2, out: "", err: `${line}\n` });
+});
+
 describe("bad_network.ts", () => {
   test.each([
     ["-p 1060", "-p and --to are both 1060: the relay would talk to itself"],
@@ -78,15 +106,52 @@ describe("bad_network.ts", () => {
     expect(server.received).toEqual([]);
   });
 
+  test("delays each for some time, so that some overtake others", async () => {
+    using server = await Peer.create();
+    using client = await Peer.create();
+    await using relay = await relayTo(server.port, "--loss 0 --duplicate 0");
+    const sent = Array.from({ length: 20 }, (_, i) => String(i));
+    for (const text of sent) client.send(text, relay.port);
+    const received: string[] = [];
+    for (const _ of sent) received.push((await server.receive()).text);
+    expect(received).not.toEqual(sent);
+    expect(new Set(received)).toEqual(new Set(sent));
+  });
+
+  test("loses replies as well", async () => {
+    using server = await Peer.create();
+    using client = await Peer.create();
+    await using relay = await relayTo(server.port, "--loss 0.5 --duplicate 0 --delay 0");
+    const lost = `lost     the server to ('127.0.0.1', ${client.port}): 'reply'`;
+    // It loses a reply now and then: sixty in a row come one time in 10 ** 18.
+    for (let replies = 0; replies < 60 && !relay.out.includes(lost); ) {
+      client.send("hello", relay.port);
+      const asked = await server.receiveWithin(100);
+      if (asked === undefined) continue; // lost as well
+      replies++;
+      server.send("reply", asked.port);
+      await relay.until("reply", () => relay.out.split(": 'reply'").length === replies + 1);
+    }
+    expect(relay.out).toContain(lost);
+  });
+
   test("serves many clients that come and go, and a server that is started again", async () => {
     let server = await Peer.create();
     await using relay = await relayTo(server.port, "--loss 0 --duplicate 0 --delay 0");
-    for (let i = 0; i < 1200; i++) {
-      using client = await Peer.create();
+    /** Asks, and returns the port that the relay has for a client. */
+    const portOf = async (client: Peer) => {
       client.send("hello", relay.port);
       const { port } = await server.receive();
       server.send("reply", port);
       expect((await client.receive()).text).toBe("reply");
+      return port;
+    };
+    using regular = await Peer.create();
+    const first = await portOf(regular);
+    for (let i = 0; i < 1200; i++) {
+      using client = await Peer.create();
+      await portOf(client);
+      if (i % 100 === 0) expect(await portOf(regular)).toBe(first);
       if (i !== 600) continue;
       const again = server.port;
       server[Symbol.dispose]();

@@ -35,6 +35,15 @@ test.skipIf(skips(notLinux))("65535 on the loopback interface, without a word to
   expect(server.out).toBe(`Listening at ('127.0.0.1', ${server.port})\n`);
 });
 
+test.skipIf(skips(notLinux))(
+  "a Bun that may not compile, and so can call no C library, says so in one line",
+  async () => {
+    const err = "The system does not take the socket option 10\n";
+    const end = await send("127.0.0.1", { prefix: ["env", "BUN_JSC_useJIT=0"] });
+    expect(end).toEqual({ status: 1, out: "", err });
+  },
+);
+
 test("it is for Linux only, whatever the host", async () => {
   const elsewhere = join(tmpdir(), `elsewhere-${crypto.randomUUID()}.ts`);
   await Bun.write(elsewhere, 'Object.defineProperty(process, "platform", { value: "darwin" });');

@@ -32,13 +32,18 @@ test.each([
   }
 });
 
-networkTest("Ctrl-C ends process 1 of a container", async (net) => {
+networkTest("Ctrl-C, and docker stop, end process 1 of a container", async (net) => {
   const { prefix } = await net.host("host");
-  await using server = await serve("udp_local.ts server", {
-    prefix: [...prefix, "unshare", "-p", "--fork", "--kill-child"],
-  });
-  server.kill("SIGINT");
-  expect((await server.end()).status).toBe(130);
+  for (const [signal, status] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
+    await using server = await serve("udp_local.ts server", {
+      prefix: [...prefix, "unshare", "-p", "--fork", "--kill-child"],
+    });
+    server.kill(signal);
+    expect((await server.end()).status).toBe(status);
+  }
 });
 
 test.skipIf(skips(noFullDisk)).each(["udp_local.ts server -p 0", "udp_local.ts --help"])(
@@ -49,6 +54,11 @@ test.skipIf(skips(noFullDisk)).each(["udp_local.ts server -p 0", "udp_local.ts -
     expect(await one.end()).toEqual({ status: 1, out: "", err });
   },
 );
+
+test.skipIf(skips(noFullDisk))("an error that cannot be written changes no status", async () => {
+  await using one = shell('"$bun" udp_local.ts peer 2>/dev/full');
+  expect(await one.end()).toEqual({ status: 2, out: "", err: "" });
+});
 
 test.skipIf(skips(notLinux))("both outputs in one pipe, read slowly, lose nothing and keep their order", async () => {
   const program = `import { dlopen } from "bun:ffi";

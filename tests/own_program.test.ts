@@ -1,10 +1,13 @@
 /** A program of a reader's own, on the socket of the listings: what Python's socket would do, this one does. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { threeHosts } from "../experiments/network.ts";
-import { notLinux, skips } from "./support/machine.ts";
+import { missing, noMemory, notLinux, skips } from "./support/machine.ts";
 import { networkTest } from "./support/network.ts";
 import { closedPort } from "./support/peers.ts";
-import { LONG, type Place, run, serve } from "./support/processes.ts";
+import { LONG, type Place, run, serve, TOP } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
@@ -47,10 +50,11 @@ test.each([
   ["a program that waits for nothing ends, though its socket was never closed", `print("made");`, ["made"]],
   [
     "what was sent before a socket is closed arrives",
-    `{ using sock = await udpSocket({ hostname }); for (let i = 0; i < 40; i++) sock.sendTo("x" + i, peer.address); }
+    `{ using sock = await udpSocket({ hostname }); for (let i = 0; i < 200; i++) sock.sendTo("x" + i, peer.address); }
+    await Bun.sleep(100); // The program is busy: what comes waits.
     const texts = []; for await (const [data] of peer.within(0.3)) texts.push(data.toString());
     print(texts.length, texts.at(-1));`,
-    ["40 x39"],
+    ["200 x199"],
   ],
   [
     "receive gives up after some silence, and takes the next reply, from a socket that is never closed",
@@ -78,6 +82,29 @@ test.each([
     for (const text of ["one", "two"]) peer.sendTo(text, peer.address);
     print((await two).join());`,
     [expect.stringMatching(/^one,.*,two,/)],
+  ],
+  [
+    "a receive that gives up does not let go of one that waits on",
+    `peer.receive().then(([data]) => print(data.toString()));
+    print(await codeFrom(peer.receive(0.1)));
+    setTimeout(() => peer.sendTo("late", peer.address), 200).unref();`,
+    ["ETIMEDOUT", "late"],
+  ],
+  [
+    "a program ends once it has its answer, and waits in vain no longer than it says",
+    `process.on("exit", () => print(performance.now() < 5000));
+    print(await takes(0.4, async () => { for (let i = 0; i < 40; i++) await codeFrom(peer.receive(0.01)); }));
+    peer.sendTo("x", peer.address);
+    await peer.receive(10);`,
+    ["true", "true"],
+  ],
+  [
+    "a socket is closed at the end of its block: its port is free again",
+    `let port = 0;
+    { using one = await udpSocket({ hostname }); port = one.address.port; }
+    using again = await udpSocket({ hostname, port });
+    print(again.address.port === port);`,
+    ["true"],
   ],
   [
     "within ends in time while datagrams come",
@@ -110,18 +137,132 @@ test.each([
     ["true"],
   ],
   [
+    "ten sends, and 300, to nobody leave one old refusal, and then the reply",
+    `const sock = await udpSocket({ connect });
+    peer.close();
+    for (const count of [10, 300]) {
+      for (let i = 0; i < count; i++) { sock.send("anybody?"); await Bun.sleep(1); }
+      using server = await udpSocket(connect);
+      sock.send("a question");
+      const [question, client] = await server.receive();
+      server.sendTo(question + "!", client);
+      print(await codeFrom(sock.receive(1)), String((await sock.receive(1))[0]));
+    }`,
+    ["ECONNREFUSED a question!", "ECONNREFUSED a question!"],
+  ],
+  [
+    "a connected socket has the address and the port that it was given",
+    `let port = 0;
+    { using one = await udpSocket({ hostname }); port = one.address.port; }
+    using sock = await udpSocket({ hostname, port, connect });
+    sock.send("x");
+    const [, sender] = await peer.receive();
+    print(sender.port === port, sock.address.port === port, sock.address.family, sender.family);`,
+    ["true true IPv4 IPv4"],
+  ],
+  [
+    "a socket that its block closes wakes whoever waits",
+    `let waiting;
+    { using one = await udpSocket({ hostname }); waiting = one.receive().catch(({ message }) => message); }
+    print(await waiting);`,
+    ["The socket is closed"],
+  ],
+  [
+    "a socket's option that the system refuses, or does not tell, is said",
+    `const { getsockopt, setsockopt } = await import("./udp_socket.ts");
+    for (const ask of [() => setsockopt(peer, 0, 9999, 1), () => getsockopt(peer, 0, 9999)]) {
+      try { ask(); } catch (error) { print(error.message); }
+    }`,
+    ["The system does not take the socket option 9999", "The system does not tell the socket option 9999"],
+  ],
+  [
     "print writes where it stands, as it is, and addresses and bytes as Python does",
     `const address = new Address(hostname, 1060);
     for (const i of [0, 1]) { print("print", i); console.log("console.log", i); }
     print("50%d", 1);
     print(address);
+    print(Buffer.from("ping"));
     print(\`\${address}\`, repr(Buffer.from("it is \\xff", "latin1")), [1]);`,
     [
-      ...["print 0", "console.log 0", "print 1", "console.log 1", "50%d 1", "('127.0.0.1', 1060)"],
+      ...["print 0", "console.log 0", "print 1", "console.log 1", "50%d 1", "('127.0.0.1', 1060)", "b'ping'"],
       "('127.0.0.1', 1060) b'it is \\xff' [ 1 ]",
     ],
   ],
 ])("%s", async (_, text, lines) => expect(await linesOf(text)).toEqual(lines));
+
+describe("an uncaught error shows the reader's line:", () => {
+  const folder = mkdtempSync(join(tmpdir(), "own-"));
+  for (const file of new Bun.Glob("*.ts").scanSync(TOP)) cpSync(join(TOP, file), join(folder, file));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  let programs = 0;
+  /** The lines that Bun points at, and all that a program says. */
+  const shown = async (text: string) => {
+    const file = join(folder, `program${programs++}.ts`);
+    writeFileSync(file, PRELUDE + text);
+    const { status, err } = await run(file);
+    return { status, err, lines: Array.from(err.matchAll(/^ *\d+ \| (.*)\n *\^$/gm), ([, line]) => line?.trim()) };
+  };
+  const ROWS: [what: string, before: string, line: string, message: string][] = [
+    ["silence", "", "await peer.receive(0.2);", "error: Nothing came in 0.2 seconds"],
+    ["a wait of no time", "", "await peer.receive(-1);", "RangeError: a wait takes seconds from 0 up, not -1"],
+    ...["await sock.receive();", "for await (const _ of sock);", "for await (const _ of sock.within(5));"].map(
+      (line): (typeof ROWS)[number] => [
+        `a refusal: ${line}`,
+        `peer.close(); const sock = await udpSocket({ connect }); sock.send("x");`,
+        line,
+        "ECONNREFUSED: connection refused",
+      ],
+    ),
+    ["an address in use", "", "await udpSocket(connect);", "bind EADDRINUSE"],
+    ["an unknown host", "", 'await udpSocket({ hostname: "a..b" });', "error: Unknown host 'a..b'"],
+    ["no port", "", "await udpSocket({ hostname, port: 99_999 });", "TypeError"],
+    [
+      "a wrong name",
+      "",
+      "await udpSocket({ host: hostname });",
+      "TypeError: udpSocket takes hostname and port, not host",
+    ],
+    [
+      "another",
+      "",
+      "await udpSocket({ connect: peer.address });",
+      "TypeError: udpSocket takes hostname and port, not address",
+    ],
+    [
+      "no await",
+      "using sock = await udpSocket({});",
+      "const [data] = sock.receive();",
+      "TypeError: {} is not iterable",
+    ],
+    ["a connected send of too much", "", '(await udpSocket({ connect })).send("x".repeat(70_000));', "EMSGSIZE"],
+  ];
+  test.each(ROWS)("%s", async (_, before, line, message) => {
+    const wholes = [`${before}\n${line}`, `async function ask() {\n${before}\n${line}\n}\nawait ask();`];
+    for (const { status, err, lines } of await Promise.all(wholes.map(shown))) {
+      expect(status).toBe(1);
+      expect(err).toContain(message);
+      expect(new Set(lines)).toEqual(new Set([line]));
+    }
+  });
+});
+
+test.each([
+  "udpSocket({ hostname }).then((sock) => sock.receive(0.2)).catch(fail);",
+  'main("", { "": { run: async () => void (await peer.receive(0.2)) } });',
+])("silence that ends a program is one line: %s", async (text) => {
+  const program = `import { fail, main } from "./terminal.ts"; setInterval(() => {}, 1000); ${text}`;
+  const { status, err } = await run(["-e", PRELUDE + program]);
+  expect({ status, err }).toEqual({ status: 1, err: "Nothing came in 0.2 seconds\n" });
+});
+
+test("a type of option that there is none is a mistake in the program", async () => {
+  const program = `import { main } from "./terminal.ts";
+    main("", { "": { options: { times: { type: "int" } }, run: async () => {} } });`;
+  const { status, err } = await run(["-e", program]);
+  expect(status).toBe(1);
+  expect(err).toContain("TypeError");
+  expect(err).not.toContain("see --help");
+});
 
 test("ten clients of one program are answered, and one that is refused does not end it", async () => {
   await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
@@ -157,3 +298,35 @@ test.skipIf(skips(notLinux))("a broadcast without setBroadcast(true) says what i
     "Permission denied to send to ('127.255.255.255', 5000): a broadcast needs sock.setBroadcast(true), or a route forbids it\n";
   expect(await run(["-e", PRELUDE + text])).toEqual({ status: 0, out: "on\n", err });
 });
+
+test.skipIf(skips(noMemory))("24,000 sockets, one after the other, keep no memory", async () => {
+  const lines = await linesOf(`
+    const memory = async (sockets) => {
+      for (let i = 0; i < sockets; i++) { using sock = await udpSocket({ hostname }); }
+      Bun.gc(true);
+      return process.memoryUsage.rss();
+    };
+    print((await memory(20_000)) - (await memory(4000)) < 8 * 2 ** 20);`);
+  expect(lines).toEqual(["true"]);
+});
+
+const noTc = missing("tc");
+
+(noTc === "" ? networkTest : test.skip)(
+  "what is sent faster than a link carries it waits, and arrives",
+  async (net) => {
+    const [alice, bob] = await threeHosts(net);
+    alice.sh("tc qdisc add dev eth0 root tbf rate 8mbit burst 10kb limit 1mb");
+    await using server = await serve("udp_broadcast.ts server", bob);
+    await linesOf(
+      `
+    const to = { address: "192.168.5.11", port: ${server.port} };
+    using sock = await udpSocket({ connect: { hostname: to.address, port: to.port } });
+    for (let i = 0; i < 1000; i++) sock.send("x".repeat(1000));
+    using other = await udpSocket({});
+    for (let i = 0; i < 1000; i++) other.sendTo("x".repeat(1000), to);`,
+      alice,
+    );
+    await server.until("all datagrams", () => server.out.split("\n").length === 2002);
+  },
+);

@@ -34,10 +34,22 @@ const noLowPorts = await (async () => {
   return (await run(["-e", listen], asNobody)).status === 0 ? "everybody may listen at ports below 1024 here" : "";
 })();
 
+const kept = (port: number) =>
+  `Permission denied to listen at ('127.0.0.1', ${port}): the system keeps that port to itself`;
+
 test.skipIf(skips(noLowPorts))("a port below 1024", async () => {
-  const line =
-    "Permission denied to listen at ('127.0.0.1', 999): ports below 1024 are for root, choose another with -p";
+  const line = `${kept(999)}, choose another port with -p`;
   expect(await run("udp_remote.ts server 127.0.0.1 -p 999", asNobody)).toEqual(failed(line));
+});
+
+networkTest("another port that the system keeps to itself, to a program without -p", async (net) => {
+  const host = await net.host("host");
+  host.sh("echo 2000 >/proc/sys/net/ipv4/ip_unprivileged_port_start");
+  const nobody = { prefix: [...host.prefix, "unshare", "-U"] };
+  const program = `import { fail } from "./terminal.ts";
+    import { udpSocket } from "./udp_socket.ts";
+    udpSocket({ hostname: "127.0.0.1", port: 1999 }).catch(fail);`;
+  expect(await run(["-e", program], nobody)).toEqual(failed(kept(1999)));
 });
 
 describe("a host that is unknown, has a port or is IPv6:", () => {
@@ -45,9 +57,9 @@ describe("a host that is unknown, has a port or is IPv6:", () => {
     ["a..b", "'a..b'", ""],
     ["a\x1b[2Jb", "'a\\x1b[2Jb'", ""],
     ["a\nb", "'a\\nb'", ""],
-    ["é:1", "'\\xe9:1'", " (a port is given with -p)"],
-    ["localhost:1060", "'localhost:1060'", " (a port is given with -p)"],
-    ["http://127.0.0.1", "'http://127.0.0.1'", " (a port is given with -p)"],
+    ["é:1", "'\\xe9:1'", " (a host is named without a port)"],
+    ["localhost:1060", "'localhost:1060'", " (a host is named without a port)"],
+    ["http://127.0.0.1", "'http://127.0.0.1'", " (a host is named without a port)"],
   ])("%j", async (host, quoted, hint) => {
     const scripts = ["udp_remote.ts server", "udp_broadcast.ts client", "udp_remote.ts client"];
     // Elsewhere big_sender looks for none.
