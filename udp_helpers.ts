@@ -16,7 +16,8 @@ export function* backoff({ first = 0.1, factor = 2, longest = 2, giveUp = true }
   while (!giveUp) yield longest;
 }
 
-interface Address {
+/** One end of a conversation. */
+export interface Address {
   address: string;
   port: number;
 }

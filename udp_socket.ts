@@ -85,7 +85,7 @@ class Queue {
         continue;
       }
       const wait = Math.min(left, silence);
-      const timer = wait < 2 ** 31 ? setTimeout(this.wake, wait) : undefined; // No timer is longer.
+      const timer = wait < 2 ** 31 ? setTimeout(this.wake, wait) : undefined; // A longer one would end at once.
       if (this.#waiting++ === 0) this.socket.ref();
       await this.#news.promise;
       if (--this.#waiting === 0) this.socket.unref();

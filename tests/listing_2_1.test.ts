@@ -63,7 +63,7 @@ test.skipIf(skips(noSecondLoopback))(
     }
     server.send("the true reply", port);
     await client.line(`The server ('127.0.0.1', ${server.port}) replied 'the true reply'`);
-    expect((await client.end()).status).toBe(0);
+    expect(await client.end()).toMatchObject({ status: 0 });
   },
 );
 

@@ -1,22 +1,28 @@
 /** What the project promises about itself: its size and order, its tools, and where a script runs. */
-import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import bunfig from "../bunfig.toml";
 import manifest from "../package.json";
+import { copyOfSuite, emptyFolder } from "./support/folders.ts";
 import { closedPort } from "./support/peers.ts";
 import { LONG, run, serve, shell, TOP } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
-const folder = mkdtempSync(join(tmpdir(), "project-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = emptyFolder();
 const minimum = manifest.engines.bun.replace(">=", "");
-const LISTINGS = ["udp_local.ts", "udp_remote.ts", "big_sender.ts", "udp_broadcast.ts"];
+const read = (file: string) => Bun.file(join(TOP, file)).text();
+const README = await read("README.md");
+/** The listings, which the README names in a table, each with its row there. */
+const ROW = /^\| `(\w+\.ts)` +\| (2-\d.*)$/gm;
+const LISTINGS: [file: string, row: string][] = Array.from(README.matchAll(ROW), ([, file = "", row = ""]) => [
+  file,
+  row,
+]);
 
 test("nothing is needed but Bun; an older one is told so, and the README names the same minimum", async () => {
-  expect(await Bun.file(join(TOP, "README.md")).text()).toContain(`Bun ${minimum} or later`);
+  expect(README).toContain(`Bun ${minimum} or later`);
   expect(Object.keys(manifest)).not.toContain("dependencies");
   expect(bunfig.test.preload).toEqual(["./tests/support/preload.ts"]); // which `bun test` begins with
   const older = join(folder, "older.ts");
@@ -27,41 +33,51 @@ test("nothing is needed but Bun; an older one is told so, and the README names t
   }
 });
 
-test("a listing is near one screen, in the book's order, and imports run down only", async () => {
-  const read = (file: string) => Bun.file(join(TOP, file)).text();
-  const importsOf = async (file: string) =>
-    Array.from((await read(file)).matchAll(/ from "\.\/(.*)";$/gm), ([, to]) => to);
-  expect(await importsOf("terminal.ts")).toEqual([]);
-  expect(await importsOf("udp_helpers.ts")).toEqual([]);
-  expect(await importsOf("udp_socket.ts")).toEqual(["terminal.ts"]);
-  for (const [file, most] of Object.entries({ "udp_helpers.ts": 80, "udp_socket.ts": 235, "terminal.ts": 200 })) {
-    expect((await read(file)).split("\n").length - 1).toBeLessThanOrEqual(most);
+test.each(LISTINGS)("%s is near one screen, in the book's order, and says how it is used", async (file, row) => {
+  const text = await read(file);
+  expect(text).toStartWith("#!/usr/bin/env bun\n");
+  expect(text.split("\n").length - 1).toBeLessThanOrEqual(80);
+  const roles = ["server", "client"].filter((role) => row.includes(`\`${role}`));
+  const parts = text.matchAll(/^(?:export async function (server|client)\b|const (usage)|(if) \(import)/gm);
+  expect(Array.from(parts, (part) => part.slice(1).join(""))).toEqual([...roles, "usage", "if"]);
+  const end = await run(`${file} --help`);
+  expect(end).toEqual({ status: 0, out: expect.stringContaining(`usage: ${file} `), err: "" });
+  const words = row.match(/--[\w-]+|[A-Z]{4,}/g) ?? [];
+  for (const word of [...roles, ...words, "-p, --port", "1060", "-h, --help"]) expect(end.out).toContain(word);
+  expect(await run(`${file} nonsense -h`)).toEqual(end);
+});
+
+const ROOMS = { "udp_helpers.ts": 80, "udp_socket.ts": 235, "terminal.ts": 200 };
+
+test("each room can be read in one sitting, and imports run down only", async () => {
+  const imports: Record<string, (string | undefined)[]> = {};
+  for (const [file, most] of Object.entries(ROOMS)) {
+    const text = await read(file);
+    expect(text.split("\n").length - 1).toBeLessThanOrEqual(most);
+    imports[file] = Array.from(text.matchAll(/ from "\.\/(.*)";$/gm), ([, to]) => to);
   }
-  for (const file of LISTINGS) {
-    const lines = (await read(file)).split("\n");
-    expect(lines.length - 1).toBeLessThanOrEqual(80);
-    const parts = lines.filter((line) =>
-      /^(export async function (server|client)\b|const usage|if \(import)/.test(line),
-    );
-    expect(parts.map((line) => line.match(/server|client|usage|import/)?.[0])).toEqual(
-      file === "big_sender.ts" ? ["usage", "import"] : ["server", "client", "usage", "import"],
-    );
+  expect(imports).toEqual({ "udp_helpers.ts": [], "udp_socket.ts": ["terminal.ts"], "terminal.ts": [] });
+});
+
+test("what is a script is executable, and nothing else", async () => {
+  expect(LISTINGS.length).toBeGreaterThanOrEqual(4);
+  const experiments = Array.from(new Bun.Glob("experiments/*.ts").scanSync(TOP));
+  for (const file of [...LISTINGS.map(([file]) => file), ...Object.keys(ROOMS), ...experiments]) {
+    const executable = (statSync(join(TOP, file)).mode & 0o111) > 0;
+    expect([file, executable]).toEqual([file, (await read(file)).startsWith("#!/usr/bin/env bun\n")]);
   }
 });
 
 test("a reader's own file beside the listings, long and wrong, disturbs no test", async () => {
-  const clone = join(folder, "clone");
-  for (const file of ["README.md", "bunfig.toml", "package.json", "tests", ...new Bun.Glob("*.ts").scanSync(TOP)]) {
-    cpSync(join(TOP, file), join(clone, file), { recursive: true });
-  }
+  const clone = copyOfSuite("README.md", "bunfig.toml", "package.json", "experiments", "tests");
   await Bun.write(join(clone, "mine.ts"), `const wrong: number = "text";\n`.repeat(120));
-  const end = await run(["test", "tests/project.test.ts", "-t", "one screen"], { cwd: clone });
+  const end = await run(["test", "tests/project.test.ts", "-t", "room"], { cwd: clone });
   expect(end).toMatchObject({ status: 0, err: expect.stringContaining(" 1 pass\n") });
 });
 
 test("a compiled binary prints the same lines, away from the project, and reads nothing there", async () => {
-  const [build = ""] = (await Bun.file(join(TOP, "README.md")).text()).match(/(?<=^bun )build --compile .*$/m) ?? [];
-  expect((await run(build.replace("--outfile ", `--outfile ${folder}/`))).status).toBe(0);
+  const [build = ""] = README.match(/(?<=^bun )build --compile .*$/m) ?? [];
+  expect(await run(build.replace("--outfile ", `--outfile ${folder}/`))).toMatchObject({ status: 0 });
   await Bun.write(join(folder, "bunfig.toml"), 'preload = ["./loud.ts"]\n');
   await Bun.write(join(folder, "loud.ts"), 'console.log("loud")');
   await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");

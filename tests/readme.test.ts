@@ -1,9 +1,9 @@
 /** The README: its blocks are run as they stand, and what it names is there. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { networkTest } from "./support/network.ts";
+import { copyOfSuite } from "./support/folders.ts";
+import { networkTest } from "./support/machine.ts";
 import { Actor, LOOPBACK } from "./support/peers.ts";
 import { LONG, shell, start, TOP } from "./support/processes.ts";
 
@@ -26,11 +26,12 @@ networkTest("the server and the client of the quick start talk to each other", a
   for (const block of [SERVER, WATCH]) {
     await using server = shell(block as string, host);
     await server.line("Listening at ('0.0.0.0', 1060)");
-    let asked = { status: 1, out: "" };
-    while (asked.status !== 0) {
+    let asked = { status: 1, out: "", err: "" };
+    for (let tries = 3; tries > 0 && asked.status !== 0; tries--) {
       await using client = shell(CLIENT as string, host);
       asked = await client.end(); // three in a hundred find the server down
     }
+    expect(asked.err).toBe("");
     const [, port] =
       asked.out.match(/^Client socket name is \('127\.0\.0\.1', (\d+)\)\nWaiting up to 0\.1 seconds/) ?? [];
     expect(asked.out).toEndWith(" seconds for a reply\nThe server says 'Your data was 23 bytes long'\n");
@@ -39,16 +40,14 @@ networkTest("the server and the client of the quick start talk to each other", a
 });
 
 networkTest("the reader's own program echoes", async (net) => {
-  const folder = mkdtempSync(join(tmpdir(), "own-"));
-  for (const file of new Bun.Glob("*.ts").scanSync(TOP)) cpSync(join(TOP, file), join(folder, file));
+  const folder = copyOfSuite();
   writeFileSync(join(folder, "mine.ts"), PROGRAM);
   const host = await net.host("host"); // where port 1070 is free
   await using mine = start(join(folder, "mine.ts"), host);
   await using actor = await Actor.create(host);
   const hello = { texts: ["hello"], to: { address: LOOPBACK, port: 1070 } };
-  while (!mine.out.includes("says 'hello'")) await actor.send(hello);
+  await mine.until("line", () => mine.out.includes("says 'hello'") || actor.order(hello)); // It does not say that it listens.
   expect(await actor.receive()).toMatchObject({ text: "hello", port: 1070 });
-  rmSync(folder, { recursive: true });
 });
 
 test("what the README names is there", () => {

@@ -1,10 +1,8 @@
 /** What the user, the system or the network refuses is said once, in one true line, with status 1. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { forbidden } from "../experiments/network.ts";
-import { notLinux, skips } from "./support/machine.ts";
-import { networkTest } from "./support/network.ts";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { networkTest, notLinux, skips } from "./support/machine.ts";
 import { LOOPBACK, Peer } from "./support/peers.ts";
-import { LONG, type Place, run, serve } from "./support/processes.ts";
+import { LONG, run, serve } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
@@ -26,57 +24,43 @@ test("an address that is in use, or not of this machine", async () => {
   }
 });
 
-// Root may listen below 1024: but not as a user namespace's root, in the network namespace of others.
-const asNobody: Place = process.getuid?.() === 0 ? { prefix: ["unshare", "-U"] } : {};
-const noLowPorts = await (async () => {
-  if (asNobody.prefix !== undefined && forbidden !== "") return forbidden;
-  const listen = 'await Bun.udpSocket({ hostname: "127.0.0.1", port: 999 }); process.exit();';
-  return (await run(["-e", listen], asNobody)).status === 0 ? "everybody may listen at ports below 1024 here" : "";
-})();
-
-const kept = (port: number) =>
-  `Permission denied to listen at ('127.0.0.1', ${port}): the system keeps that port to itself`;
-
-test.skipIf(skips(noLowPorts))("a port below 1024", async () => {
-  const line = `${kept(999)}, choose another port with -p`;
-  expect(await run("udp_remote.ts server 127.0.0.1 -p 999", asNobody)).toEqual(failed(line));
-});
-
-networkTest("another port that the system keeps to itself, to a program without -p", async (net) => {
+networkTest("a port that the system keeps to itself, with advice where there is a -p", async (net) => {
   const host = await net.host("host");
+  const nobody = { prefix: [...host.prefix, "unshare", "-U"] }; // Root may listen anywhere.
+  const kept = (port: number) =>
+    `Permission denied to listen at ('127.0.0.1', ${port}): the system keeps that port to itself`;
+  const listing = "udp_remote.ts server 127.0.0.1 -p 999";
+  expect(await run(listing, nobody)).toEqual(failed(`${kept(999)}, choose another port with -p`));
   host.sh("echo 2000 >/proc/sys/net/ipv4/ip_unprivileged_port_start");
-  const nobody = { prefix: [...host.prefix, "unshare", "-U"] };
   const program = `import { fail } from "./terminal.ts";
     import { udpSocket } from "./udp_socket.ts";
     udpSocket({ hostname: "127.0.0.1", port: 1999 }).catch(fail);`;
   expect(await run(["-e", program], nobody)).toEqual(failed(kept(1999)));
 });
 
-describe("a host that is unknown, has a port or is IPv6:", () => {
-  test.each([
-    ["a..b", "'a..b'", ""],
-    ["a\x1b[2Jb", "'a\\x1b[2Jb'", ""],
-    ["a\nb", "'a\\nb'", ""],
-    ["é:1", "'\\xe9:1'", " (a host is named without a port)"],
-    ["localhost:1060", "'localhost:1060'", " (a host is named without a port)"],
-    ["http://127.0.0.1", "'http://127.0.0.1'", " (a host is named without a port)"],
-  ])("%j", async (host, quoted, hint) => {
-    const scripts = ["udp_remote.ts server", "udp_broadcast.ts client", "udp_remote.ts client"];
-    // Elsewhere big_sender looks for none.
-    for (const script of notLinux === "" ? [...scripts, "big_sender.ts"] : scripts) {
-      const { err, ...end } = await run([...script.split(" "), host]);
-      expect(end).toEqual({ status: 1, out: "" });
-      // Where no resolver is asked, another code may say why.
-      expect(err.replace(/(?<=': )\w+/, "WHY")).toBe(`Unknown host ${quoted}: WHY${hint}\n`);
-    }
-  });
+test.each([
+  ["a..b", "'a..b'", ""],
+  ["a\x1b[2Jb", "'a\\x1b[2Jb'", ""],
+  ["a\nb", "'a\\nb'", ""],
+  ["é:1", "'\\xe9:1'", " (a host is named without a port)"],
+  ["localhost:1060", "'localhost:1060'", " (a host is named without a port)"],
+  ["http://127.0.0.1", "'http://127.0.0.1'", " (a host is named without a port)"],
+])("a host that is unknown, or has a port: %j", async (host, quoted, hint) => {
+  const scripts = ["udp_remote.ts server", "udp_broadcast.ts client", "udp_remote.ts client"];
+  // Elsewhere big_sender looks for none.
+  for (const script of notLinux === "" ? [...scripts, "big_sender.ts"] : scripts) {
+    const { err, ...end } = await run([...script.split(" "), host]);
+    expect(end).toEqual({ status: 1, out: "" });
+    // Where no resolver is asked, another code may say why.
+    expect(err.replace(/(?<=': )\w+/, "WHY")).toBe(`Unknown host ${quoted}: WHY${hint}\n`);
+  }
+});
 
-  test.each(["::1", "fe80::1%eth0", "::ffff:127.0.0.1"])("%j", async (host) => {
-    const line = `'${host}' looks like an IPv6 address: the listings speak IPv4`;
-    for (const command of ["udp_remote.ts client", "udp_broadcast.ts server"]) {
-      expect(await run(`${command} ${host}`)).toEqual(failed(line));
-    }
-  });
+test.each(["::1", "fe80::1%eth0", "::ffff:127.0.0.1"])("a host that is IPv6: %j", async (host) => {
+  const line = `'${host}' looks like an IPv6 address: the listings speak IPv4`;
+  for (const command of ["udp_remote.ts client", "udp_broadcast.ts server"]) {
+    expect(await run(`${command} ${host}`)).toEqual(failed(line));
+  }
 });
 
 test.skipIf(skips(notLinux))("a broadcast, for a script that does none", async () => {

@@ -4,12 +4,7 @@
  * datagram claims to come from there: it is written by hand, IP header and all, to a raw socket.
  */
 import { dlopen } from "bun:ffi";
-
-/** One end of a conversation. */
-export interface Address {
-  address: string;
-  port: number;
-}
+import type { Address } from "../../udp_helpers.ts";
 
 /** What an actor is told to send. */
 export interface Order {

@@ -1,6 +1,8 @@
 /** What this machine can do, found by trying; and why a test is skipped where it cannot. */
+import { test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { forbidden, Network } from "../../experiments/network.ts";
 import { memoryOf, TOP } from "./processes.ts";
 
 const skipped = new Map<string, number>();
@@ -43,3 +45,15 @@ export const noSecondLoopback = await (async () => {
 
 /** The size of the largest datagram that the system sends: 65,507 with IPv4, or what macOS allows (net.inet.udp.maxdgram). */
 export const LARGEST = process.platform === "darwin" ? 9216 : 65_507;
+
+/** A test on a network of its own, or a `test.serial` that has the machine to itself; skipped where the system forbids that. */
+export function networkTest(
+  name: string,
+  body: (net: Network) => Promise<void>,
+  one: Pick<typeof test, "skipIf"> = test,
+): void {
+  one.skipIf(skips(forbidden))(name, async () => {
+    await using net = await Network.create();
+    await body(net);
+  });
+}

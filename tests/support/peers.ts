@@ -1,6 +1,7 @@
 /** The other end of a script's conversation: a plain UDP socket, in the test itself or in a process of its own. */
-import type { Address, Order } from "./actor.ts";
-import { PATIENCE, type Place, type Running, start } from "./processes.ts";
+import type { Address } from "../../udp_helpers.ts";
+import type { Order } from "./actor.ts";
+import { PATIENCE, Partners, type Place, type Running, start } from "./processes.ts";
 
 export const LOOPBACK = "127.0.0.1";
 export const ENDLESS = 10_000_000; // more datagrams than an actor can send while a test lasts
@@ -13,8 +14,11 @@ export interface Datagram extends Address {
 export class Peer implements Disposable {
   readonly received: Datagram[] = [];
   #arrival = Promise.withResolvers<void>();
+  readonly #partners: Partners;
 
-  private constructor(readonly socket: Bun.udp.Socket<"buffer">) {}
+  private constructor(readonly socket: Bun.udp.Socket<"buffer">) {
+    this.#partners = new Partners(socket.port);
+  }
 
   static async create(hostname = LOOPBACK, port = 0): Promise<Peer> {
     const socket = await Bun.udpSocket({
@@ -36,11 +40,15 @@ export class Peer implements Disposable {
     return this.socket.port;
   }
 
-  /** Takes the next datagram from the queue, or waits for one. */
+  /** Takes the next datagram from the queue, or waits for one, as long as there is somebody to send it. */
   async receive(): Promise<Datagram> {
-    const next = await this.receiveWithin(PATIENCE);
-    if (next === undefined) throw new Error("waited too long for a datagram");
-    return next;
+    for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
+      const { over } = this.#partners;
+      const next = await this.receiveWithin(50);
+      if (next !== undefined) return next;
+      if (over) break;
+    }
+    throw new Error(`no datagram from ${this.#partners}`);
   }
 
   /** The same, or gives up after some milliseconds. */
@@ -62,6 +70,7 @@ export class Peer implements Disposable {
 
   /** Sends a datagram; tries again where the error of an earlier one is in the way. */
   send(data: string | Uint8Array, port: number, address = LOOPBACK): void {
+    this.#partners.asked.add(port);
     try {
       this.socket.send(data, port, address);
     } catch {
@@ -86,10 +95,14 @@ export async function closedPort(): Promise<number> {
 
 /** A peer in a process of its own (actor.ts), on any host, which can also forge the source of what it sends. */
 export class Actor implements AsyncDisposable {
+  readonly #partners: Partners;
+
   private constructor(
     readonly address: Address,
     readonly process: Running,
-  ) {}
+  ) {
+    this.#partners = new Partners(address.port);
+  }
 
   static async create(place?: Place): Promise<Actor> {
     const process = start("tests/support/actor.ts", place);
@@ -99,7 +112,7 @@ export class Actor implements AsyncDisposable {
 
   /** Waits for the next datagram. */
   async receive(): Promise<Datagram> {
-    const [line = ""] = await this.process.line(/^.*"text".*$/);
+    const [line = ""] = await this.process.line(/^.*"text".*$/, this.#partners);
     return JSON.parse(line);
   }
 
@@ -111,10 +124,9 @@ export class Actor implements AsyncDisposable {
 
   /** Sends what the order says, which may be more than a test waits for. */
   order(order: Order): void {
+    this.#partners.asked.add(order.to.port);
     this.process.type(JSON.stringify(order));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.process[Symbol.asyncDispose]();
-  }
+  [Symbol.asyncDispose] = () => this.process[Symbol.asyncDispose]();
 }

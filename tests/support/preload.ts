@@ -8,4 +8,7 @@ if (Bun.semver.order(Bun.version, minimum) < 0) {
   process.exit(1);
 }
 // Not before: an older Bun might not get through it.
-afterAll(async () => (await import("./machine.ts")).reportSkips());
+afterAll(async () => {
+  (await import("./machine.ts")).reportSkips();
+  (await import("./folders.ts")).removeFolders();
+});

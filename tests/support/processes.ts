@@ -6,10 +6,10 @@ import { join } from "node:path";
 export const TOP = join(import.meta.dir, "../..");
 
 /** How long anything here may take, in ms: long enough for a busy machine, since nothing waits it out in vain. */
-export const PATIENCE = 20_000;
+export const PATIENCE = 8000;
 
 /** What a test file begins with: Bun's five seconds are less than some tests need on a busy machine. */
-export const LONG = 6 * PATIENCE;
+export const LONG = 120_000;
 
 /** Where a process runs: on this machine, or on a host of network.ts. */
 export interface Place {
@@ -21,13 +21,15 @@ export interface Place {
   cwd?: string;
 }
 
-const running = new Set<Running>();
+/** What the tests have started, and not yet done with. */
+const started = new Set<Running>();
 
 // Whoever interrupts the tests leaves nothing behind.
 process.on("exit", () => {
-  for (const one of running) one.kill("SIGKILL");
+  for (const one of started) one.kill("SIGKILL");
 });
 process.on("SIGINT", () => process.exit(130));
+process.on("SIGTERM", () => process.exit(143));
 
 /** A process, with what it has printed so far. `await using` ends it, and all that it has started. */
 export class Running implements AsyncDisposable {
@@ -36,37 +38,55 @@ export class Running implements AsyncDisposable {
   #read = 0;
   #news = Promise.withResolvers<void>();
   readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  /** Where it listens, if it does. */
+  port = 0;
+  /** Whether it has ended, and all that it has started, and what they said is there. */
+  over = false;
   readonly #outputs: Promise<unknown>;
 
-  constructor(command: string[], { cwd = TOP }: Place = {}) {
+  constructor(
+    readonly command: string[],
+    { cwd = TOP }: Place = {},
+  ) {
     // Detached, it leads a process group.
     this.process = Bun.spawn(command, { cwd, stdin: "pipe", stdout: "pipe", stderr: "pipe", detached: true });
-    this.#outputs = Promise.all([this.#collect("out"), this.#collect("err")]);
-    running.add(this);
+    this.#outputs = Promise.all([this.#collect("out"), this.#collect("err")]).then(() => {
+      this.over = true;
+      this.#news.resolve();
+    });
+    started.add(this);
   }
 
   async #collect(name: "out" | "err"): Promise<void> {
     const decoder = new TextDecoder();
     for await (const chunk of this.process[name === "out" ? "stdout" : "stderr"]) {
+      if (process.env.SHOW) process.stderr.write(chunk);
       this[name] += decoder.decode(chunk, { stream: true });
       this.#news.resolve();
       this.#news = Promise.withResolvers();
     }
   }
 
-  /** Waits until `ready` gives something, looking again when the process has printed, and now and then. */
-  async until<T>(what: string, ready: () => T | null | undefined | false): Promise<T> {
+  /** Waits until `ready` gives something, looking again when the process has printed, and now and then, until it has ended. */
+  async until<T>(what: string, ready: () => T | null | undefined | false, partners?: Partners): Promise<T> {
     for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
+      const over = this.over || partners?.over;
       const found = ready();
       if (found !== undefined && found !== null && found !== false) return found;
+      if (over) break;
       await Promise.race([this.#news.promise, Bun.sleep(50)]);
     }
-    throw new Error(`no ${what} in:\n${this.out}\n${this.err}`);
+    throw new Error(`no ${what} from ${partners ?? this}`);
+  }
+
+  /** What it is, and what it has said. */
+  toString(): string {
+    return `${this.command.slice(-5).join(" ")}${this.over ? ", which has ended" : ""}:\n${this.out}\n${this.err}`;
   }
 
   /** The first line on standard output, of those not yet returned, that matches. */
-  async line(pattern: RegExp | string): Promise<string[]> {
-    return await this.until(`line ${pattern}`, () => {
+  async line(pattern: RegExp | string, partners?: Partners): Promise<string[]> {
+    const next = () => {
       for (;;) {
         const end = this.out.indexOf("\n", this.#read);
         if (end < 0) return undefined;
@@ -75,7 +95,8 @@ export class Running implements AsyncDisposable {
         const match = typeof pattern === "string" ? line === pattern && [line] : line.match(pattern);
         if (match) return match;
       }
-    });
+    };
+    return await this.until(`line ${pattern}`, next, partners);
   }
 
   /** Writes a line to its standard input. */
@@ -93,12 +114,9 @@ export class Running implements AsyncDisposable {
 
   /** Waits for the end; `status` is what a shell would call `$?`. */
   async end(): Promise<{ status: number; out: string; err: string }> {
-    const end = Promise.all([this.process.exited, this.#outputs]);
-    const late = Bun.sleep(PATIENCE).then(() => {
-      throw new Error(`it does not end:\n${this.out}\n${this.err}`);
-    });
-    const [status] = await Promise.race([end, late]);
-    running.delete(this);
+    const end = this.#outputs.then(() => this.process.exited);
+    const status = await Promise.race([end, Bun.sleep(PATIENCE)]);
+    if (status === undefined) throw new Error(`no end of ${this}`);
     return { status, out: this.out, err: this.err };
   }
 
@@ -112,6 +130,29 @@ export class Running implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.kill("SIGKILL");
     await this.end();
+    started.delete(this);
+  }
+}
+
+/** Whom a peer talks with: the processes that listen where it has sent to, or were told its port. */
+export class Partners {
+  /** The ports that it has sent to. */
+  readonly asked = new Set<number>();
+  constructor(readonly port: number) {}
+
+  get #all(): Running[] {
+    const told = (one: Running) => one.command.join(" ").includes(`${this.port}`);
+    return [...started].filter((one) => this.asked.has(one.port) || told(one));
+  }
+
+  /** Whether nothing more can come from them. */
+  get over(): boolean {
+    return this.#all.length > 0 && this.#all.every(({ over }) => over);
+  }
+
+  /** What they have said. */
+  toString(): string {
+    return this.#all.join("\n");
   }
 }
 
@@ -133,21 +174,23 @@ export function shell(command: string, place: Place = {}): Running {
 }
 
 /** Starts a server on a port that the system chooses, and waits until it listens there. */
-export async function serve(command: string, place?: Place): Promise<Running & { port: number }> {
+export async function serve(command: string, place?: Place): Promise<Running> {
   const server = start(`${command} -p 0`, place);
   const [, port] = await server.line(/^Listening .*at \('[\d.]+', (\d+)\)$/);
-  return Object.assign(server, { port: Number(port) });
+  server.port = Number(port);
+  return server;
 }
 
 /**
  * Starts a server whose output goes to a shell's `reader`, once its first line has come. On standard error it says its PID
  * and, at its end, its status; the reader's descriptor 3 is the input.
  */
-export async function pipe(command: string, reader: string): Promise<Running & { port: number; pid: number }> {
+export async function pipe(command: string, reader: string): Promise<Running & { pid: number }> {
   const server = `sh -c 'echo "pid $$" >&2; exec "$bun" ${command} -p 0 3<&-'; echo "status $?" >&2`;
   const both = shell(`exec 3<&0; { ${server}; } | { read -r line; echo "$line"; ${reader}; }`);
   const [, port] = await both.line(/^Listening .* (\d+)\)$/);
-  return Object.assign(both, { port: Number(port), pid: Number(/pid (\d+)/.exec(both.err)?.[1]) });
+  both.port = Number(port);
+  return Object.assign(both, { pid: Number(/pid (\d+)/.exec(both.err)?.[1]) });
 }
 
 /** The memory that a process holds, in MiB. */

@@ -9,6 +9,7 @@ export class Terminal implements AsyncDisposable {
 
   constructor(command: string[], cwd: string, env: Record<string, string> = {}) {
     const data = (_: unknown, bytes: Uint8Array) => {
+      if (process.env.SHOW) process.stderr.write(bytes);
       this.screen += Buffer.from(bytes).toString().replaceAll("\r", "");
       while (this.shown.length < this.screen.split("\n").length - 1) this.shown.push(performance.now());
     };

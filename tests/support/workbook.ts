@@ -15,9 +15,19 @@ export interface Step {
 
 const STEP = /^```(\w+)\n(.*?)^```$|(Ctrl-[CZ]) in (terminal \d)|In (terminal \d) paste what stands behind (\w+)/gims;
 
+/** A section of the workbook. */
+interface Section {
+  steps: Step[];
+  /** Whether it says `<!-- chance -->`: what is printed there happens now and then. */
+  chance: boolean;
+  /** Whether it says `<!-- alone -->`: it needs the machine to itself. */
+  alone: boolean;
+}
+
 /** The sections that have something to do, by their headings. */
-export function sectionsOf(workbook: string): Map<string, Step[]> {
-  const sections = new Map<string, Step[]>();
+export function sectionsOf(workbook: string): Map<string, Section> {
+  const sections = new Map<string, Section>();
+  let hosts: Step[] = []; // what each section of "Several hosts" begins with
   for (const part of workbook.split(/^(?=###? )/m)) {
     const steps: Step[] = [];
     let terminal = "terminal 1";
@@ -36,13 +46,24 @@ export function sectionsOf(workbook: string): Map<string, Step[]> {
       else if (entered !== undefined) steps.push({ kind: "host", terminal, body: host });
       else if (kind === "sh" || kind === "diff" || kind === "text") steps.push({ kind, terminal, body });
     }
-    if (steps.some(({ kind }) => kind === "sh")) sections.set(part.match(/^#+ (.*)$/m)?.[1] ?? "", steps);
+    if (!steps.some(({ kind }) => kind === "sh")) continue;
+    if (part.startsWith("## ")) {
+      hosts = steps.filter(({ kind }) => kind === "sh" || kind === "text");
+      continue;
+    }
+    if (hosts.length > 0) {
+      const left = steps.filter(({ kind }) => kind === "host").map(({ terminal }) => ({ terminal, body: "\x04" }));
+      for (const key of [...left, { terminal: "terminal 1", body: "\x03" }]) steps.push({ kind: "key", ...key });
+      steps.unshift(...hosts);
+    }
+    const [chance, alone] = ["<!-- chance -->", "<!-- alone -->"].map((mark) => part.includes(mark));
+    sections.set(part.match(/^#+ (.*)$/m)?.[1] ?? "", { steps, chance: chance === true, alone: alone === true });
   }
   return sections;
 }
 
 const PROMPT = /^(\^C)?\w*\$ /gm;
-/** What a terminal shows beside what commands print: prompts, keys, job control, `stty -g`. */
+/** What a terminal shows beside what commands print, prompts, keys, job control, `stty -g`: `[1]+  Stopped   bun udp_local.ts server`. */
 const OTHERS = /^((\^C)?\w*\$ .*|\^[CZ]|\[\d+\][+-] .*|exit|[\w:]{60,}|)$/;
 
 /** An interactive shell. */
@@ -66,10 +87,10 @@ class Shell extends Terminal {
     return this.screen.split("\n").filter((line) => !OTHERS.test(line) && !this.#typed.includes(line));
   }
 
-  async type(command: string): Promise<void> {
+  async type(command: string, end = "\n"): Promise<void> {
     if (!(await this.until(() => this.idle))) throw new Error(`no prompt for ${command} in:\n${this.screen}`);
     this.#typed.push(command);
-    this.press(`${command}\n`);
+    this.press(`${command}${end}`);
   }
 
   /** The terminal's settings, which no program may leave changed. */
@@ -85,25 +106,40 @@ class Shell extends Terminal {
   }
 }
 
+/** What is another one each time: `('127.0.0.1', 46056)`, `2014-06-05 10:34:53.448338`, `[b7b8]`, ` -t 4711`, `after 0.07`. */
 const VARYING =
   /(?<=\('[\d.]+', )(?:3[2-9]|[456]\d)\d{3}(?=\))|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}|\[[0-9a-f]{4}(?:[0-9a-f]{12})?\]|(?<= -t )\d+|(?<=after )\d\.\d\d/g;
 
-/** Lines in which a port that the system chose, a time or an ID is its number: the same wherever it stands in a section. */
+/** The ports that the system chose, the times and IDs in some lines, each once. */
+const varyingIn = (lines: string[]) => [...new Set(lines.flatMap((line) => line.match(VARYING) ?? []))];
+
+/** Lines in which each of these is its number: the same wherever it stands in a section. */
 function plain(lines: string[]): string[] {
-  const seen: string[] = [];
-  return lines.map((line) =>
-    line.replace(VARYING, (word) => {
-      if (!seen.includes(word)) seen.push(word);
-      return `#${seen.indexOf(word)}`;
-    }),
-  );
+  const seen = varyingIn(lines);
+  return lines.map((line) => line.replace(VARYING, (word) => `#${seen.indexOf(word)}`));
 }
 
-/** Plays a section in a folder that is a clone of the project's; returns what it should show, what it shows, and leaves. */
-export async function play(steps: Step[], folder: string, prefix: string[], patience = PATIENCE) {
+/** What a section should show, what it shows, and what it leaves. */
+export interface Played {
+  expected: string[];
+  actual: string[];
+  /** What it shows and the page does not, anywhere in the section. */
+  others: string[];
+  left: string;
+}
+
+/** Plays a section in a folder that is a clone of the project's. It stops at the first block that does not appear. */
+export async function play(steps: Step[], folder: string, prefix: string[], patience = PATIENCE): Promise<Played> {
   await using stack = new AsyncDisposableStack();
   const terminals = new Map<string, Shell>();
   const settings = new Map<Shell, string>();
+  const known = steps.flatMap(({ kind, body }) => (kind === "text" ? body.replace(VARYING, "#").split("\n") : []));
+  const outcome = (left: string) => {
+    const all = [...terminals.values()];
+    const lines = all.flatMap(({ lines }) => lines);
+    const others = lines.filter((line) => !known.includes(line.replace(VARYING, "#")));
+    return { expected: plain(all.flatMap(({ expected }) => expected)), actual: plain(lines), others, left };
+  };
   for (const { kind, terminal: name, body } of steps) {
     let terminal = terminals.get(name);
     if (terminal === undefined) {
@@ -111,20 +147,36 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
       terminals.set(name, terminal);
       settings.set(terminal, await terminal.settings());
     }
-    if (kind === "sh") for (const line of body.trimEnd().split("\n")) await terminal.type(line);
+    const shells = [...terminals.values()];
+    // The port of a client, where the page shows one.
+    const real = (port: string) =>
+      varyingIn(shells.flatMap(({ lines }) => lines))[
+        varyingIn(shells.flatMap(({ expected }) => expected)).indexOf(port)
+      ];
+    if (kind === "sh") {
+      for (const line of body.trimEnd().split("\n")) {
+        await terminal.type(line.replace(/(?<=-p )\d{5}/, (port) => real(port) ?? port));
+      }
+    } else if (body === "\x04") await terminal.type("", body);
     else if (kind === "key") terminal.press(body);
     else if (kind === "host") {
       const [, command = ""] =
         terminals.get("terminal 1")?.screen.match(new RegExp(`^${body}  .*?  (nsenter .*)$`, "m")) ?? [];
       await terminal.type(command);
     } else if (kind === "diff") {
-      const patch = Bun.spawnSync(["patch", "--batch"], { cwd: folder, stdin: Buffer.from(body) });
-      if (patch.exitCode !== 0) throw new Error(`${patch.stdout}${body}`);
+      await using free = new Shell(folder, prefix);
+      await free.type("git apply -v");
+      await free.until(() => free.screen.endsWith("git apply -v\n"));
+      free.press(`${body}\x04`);
+      await free.until(() => free.idle);
+      if (!/^Applied patch .* cleanly\.$/m.test(free.screen)) throw new Error(free.screen);
     } else {
       const { expected } = terminal;
       expected.push(...body.trimEnd().split("\n"));
       const shown = terminal;
-      await terminal.until(() => shown.lines.length >= expected.length, patience);
+      const complete = () => shown.lines.length >= expected.length;
+      await terminal.until(() => complete() || shown.idle, patience);
+      if (!complete()) return outcome("");
     }
   }
   let left = "";
@@ -133,10 +185,5 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
     left += terminal.children;
   }
   left += Bun.spawnSync(["git", "status", "--porcelain"], { cwd: folder }).stdout;
-  const all = [...terminals.values()];
-  return {
-    left,
-    expected: plain(all.flatMap(({ expected }) => expected)),
-    actual: plain(all.flatMap(({ lines }) => lines)),
-  };
+  return outcome(left);
 }
