@@ -114,8 +114,8 @@ function thrownBy(call: (...args: never[]) => unknown): Thrown {
 }
 
 /**
- * Makes a UDP socket, bound to an interface (default: every one) and a port (default: the system chooses), or connected to a
- * host. `for await (const [data, address] of sock)` takes one datagram after another, until the socket is closed.
+ * Makes a UDP socket, bound to an interface (default: every one) and a port (default: the system chooses), and connected to the
+ * host that `connect` names. `for await (const [data, address] of sock)` takes datagrams until the socket is closed.
  * @throws {Failure} where the host is unknown
  * @throws {Error} what the system refuses, with the `address` and the `port`
  */

@@ -17,9 +17,9 @@ const clientOf = (peer: Peer, options = "") => start(`udp_remote.ts client 127.0
 test.serial("server and client print what the book prints", async () => {
   await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
   const { status, out, err } = await run(`udp_remote.ts client 127.0.0.1 -p ${server.port}`);
+  expect({ status, err }).toEqual({ status: 0, err: "" });
   const [, port] = await server.line(/^The client at \('127\.0\.0\.1', (\d+)\) says 'This is another message'$/);
   const name = `Client socket name is ('127.0.0.1', ${port})`;
-  expect({ status, err }).toEqual({ status: 0, err: "" });
   expect(out.split("\n")).toEqual([name, ...waits(1), "The server says 'Your data was 23 bytes long'", ""]);
 });
 

@@ -82,8 +82,9 @@ test("a compiled binary prints the same lines, away from the project, and reads 
   await Bun.write(join(folder, "loud.ts"), 'console.log("loud")');
   await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
   for (const words of ["peer", `client -p ${await closedPort()}`, "client a:1", `client -p ${server.port}`]) {
-    await using there = shell(`exec ./udp_remote ${words}`, { cwd: folder });
+    await using there = shell(`exec dist/udp_remote ${words}`, { cwd: folder });
     const plain = ({ out, ...end }: Awaited<ReturnType<typeof run>>) => ({ ...end, out: out.replace(/\d+\)/g, "…)") });
-    expect(plain(await there.end())).toEqual(plain(await run(`udp_remote.ts ${words}`)));
+    const [end, expected] = await Promise.all([there.end(), run(`udp_remote.ts ${words}`)]);
+    expect(plain(end)).toEqual(plain(expected));
   }
 });

@@ -176,7 +176,9 @@ export function shell(command: string, place: Place = {}): Running {
 /** Starts a server on a port that the system chooses, and waits until it listens there. */
 export async function serve(command: string, place?: Place): Promise<Running> {
   const server = start(`${command} -p 0`, place);
-  const [, port] = await server.line(/^Listening .*at \('[\d.]+', (\d+)\)$/);
+  const [first = ""] = await server.line(/.*/);
+  const [, port] = first.match(/^Listening .*at \('[\d.]+', (\d+)\)$/) ?? [];
+  if (port === undefined) throw new Error(`no port from ${server}`);
   server.port = Number(port);
   return server;
 }
