@@ -10,5 +10,6 @@ if (Bun.semver.order(Bun.version, minimum) < 0) {
 // Not before: an older Bun might not get through it.
 afterAll(async () => {
   (await import("./machine.ts")).reportSkips();
+  (await import("./processes.ts")).endAll(); // what a test that failed has left
   (await import("./folders.ts")).removeFolders();
 });

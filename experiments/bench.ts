@@ -1,12 +1,12 @@
+#!/usr/bin/env bun
 /**
  * How fast servers and clients are, beside Python's, where there is a python3, and beside a bare Bun server, which neither
  * loops nor checks, the limit that Bun sets: `bun run bench`. All of them show each line at once. They take turns, and a
  * figure is the median of the rounds. Compare ratios, not rates: another machine, or an hour, has other rates.
  */
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { emptyFolder } from "./support/folders.ts";
-import { Running, shell, start } from "./support/processes.ts";
 
 const ROUNDS = 5;
 const SECONDS = 1;
@@ -28,18 +28,27 @@ print("Waiting up to 0.1 seconds for a reply")
 sock.settimeout(0.1)
 print("The server says {!r}".format(sock.recv(65535).decode("ascii")))`;
 
-const folder = emptyFolder();
+const folder = mkdtempSync(join(tmpdir(), "bench-"));
 const [bare, output] = [join(folder, "bare.ts"), join(folder, "output")];
 await Bun.write(bare, BARE);
+let server: Bun.Subprocess | undefined;
+process.on("exit", () => {
+  server?.kill();
+  rmSync(folder, { recursive: true });
+});
+process.on("SIGINT", () => process.exit(130));
+process.on("SIGTERM", () => process.exit(143));
+
 // The interpreter itself: what the path names may be a script that looks for it.
 const which = Bun.which("python3") === null ? "" : await Bun.$`python3 -c "import sys; print(sys.executable)"`.text();
 const python = which.trim();
-const servers: [name: string, command: string][] = [
-  ["bare", `"$bun" ${bare}`],
-  ["udp_local.ts", '"$bun" udp_local.ts server -p 0'],
-  ["udp_remote.ts", '"$bun" udp_remote.ts server 127.0.0.1 --drop 0 -p 0'],
-];
-if (python !== "") servers.push(["Python", `${python} experiments/server.py 0`]);
+const here = (words: string) => [process.execPath, ...words.split(" ")];
+const servers: Record<string, string[]> = {
+  bare: here(bare),
+  "udp_local.ts": here("udp_local.ts server -p 0"),
+  "udp_remote.ts": here("udp_remote.ts server 127.0.0.1 --drop 0 -p 0"),
+};
+if (python !== "") servers.Python = [python, "experiments/server.py", "0"];
 
 const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
@@ -51,11 +60,18 @@ function row(name: string, figures: (number | undefined)[], digits: number): voi
   console.log(name.padEnd(24) + figures.map((figure = Number.NaN) => figure.toFixed(digits).padStart(9)).join(""));
 }
 
-/** A server whose output goes into a file, and its port. */
-async function serve(command: string): Promise<Running> {
-  const server = shell(`exec ${command} >${output}`);
-  server.port = Number(await server.until("port", () => /(\d+)\)\n/.exec(readFileSync(output, "latin1"))?.[1]));
-  return server;
+/** Starts a server whose output goes into a file, in place of the one before, and returns its port. */
+async function portOf(command: string[]): Promise<number> {
+  server?.kill();
+  await server?.exited;
+  await Bun.write(output, "");
+  server = Bun.spawn(command, { cwd: join(import.meta.dir, ".."), stdout: Bun.file(output), stderr: "inherit" });
+  for (;;) {
+    const [, port] = /(\d+)\)\n/.exec(readFileSync(output, "latin1")) ?? [];
+    if (port !== undefined) return Number(port);
+    if (server.exitCode !== null) process.exit(1); // It has said why.
+    await Bun.sleep(10);
+  }
 }
 
 /** Keeps some requests under way, for a while, and counts the replies per second. */
@@ -76,13 +92,12 @@ async function rateOf(port: number, window: number): Promise<number> {
 row("requests under way", WINDOWS, 0);
 const rates: Record<string, number[][]> = {}; // of each server, for each window, one for each round
 for (let round = 1; round <= ROUNDS; round++) {
-  for (const [name, command] of servers) {
-    await Bun.write(output, "");
-    await using server = await serve(command);
+  for (const [name, command] of Object.entries(servers)) {
+    const port = await portOf(command);
     rates[name] ??= WINDOWS.map(() => []);
     for (const [i, window] of WINDOWS.entries()) {
       progress(`round ${round} of ${ROUNDS}: ${name}, ${window} under way`);
-      rates[name][i]?.push(await rateOf(server.port, window));
+      rates[name][i]?.push(await rateOf(port, window));
     }
     row(
       `${name}, replies/s`,
@@ -105,21 +120,20 @@ for (const [other, theirs] of medians) {
 }
 
 /** How long a client takes, from its start to its end, in ms. */
-async function timeOf(command: string[], port: number): Promise<number> {
+async function timeOf(command: string[]): Promise<number> {
   const begin = performance.now();
-  await using client = new Running([...command, String(port)]);
-  await client.done();
+  await Bun.spawn(command, { cwd: join(import.meta.dir, ".."), stdout: "pipe", stderr: "inherit" }).exited;
   return performance.now() - begin;
 }
 
 if (python !== "") {
-  await using server = start("udp_remote.ts server 127.0.0.1 --drop 0 -p 0");
-  const [, port] = await server.line(/(\d+)\)$/);
+  const port = await portOf(here("udp_remote.ts server 127.0.0.1 --drop 0 -p 0"));
   const [ours, pythons]: [number[], number[]] = [[], []];
   for (let pair = 1; pair <= PAIRS; pair++) {
     progress(`clients ${pair} of ${PAIRS}`);
-    ours.push(await timeOf([process.execPath, "udp_remote.ts", "client", "-p"], Number(port)));
-    pythons.push(await timeOf([python, "-c", CLIENT], Number(port)));
+    ours.push(await timeOf(here(`udp_remote.ts client -p ${port}`)));
+    pythons.push(await timeOf([python, "-c", CLIENT, String(port)]));
   }
   row("client / Python's, whole", [median(ours) / median(pythons)], 2);
 }
+process.exit();
