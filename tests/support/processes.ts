@@ -84,7 +84,7 @@ export class Running implements AsyncDisposable {
 
   /** What it is, and what it has said. */
   toString(): string {
-    return `${this.command.slice(-5).join(" ")}${this.over ? ", which has ended" : ""}:\n${this.out}\n${this.err}`;
+    return `${this.command.slice(-6).join(" ")}${this.over ? ", which has ended" : ""}:\n${this.out}\n${this.err}`;
   }
 
   /** The first line on standard output, of those not yet returned, that matches. */
