@@ -110,7 +110,8 @@ export async function main<Options>(
 
 /**
  * Ends a script with one line on standard error, and status 1 for what the system or the network refuses, or a
- * {@linkcode Failure}'s own. A mistake in the program is left to Bun, which shows where it is.
+ * {@linkcode Failure}'s own. A mistake in the program is left to Bun, which shows where it is. `advice` follows an address at
+ * which nobody can listen.
  */
 export function fail(error: unknown, advice = ""): void {
   report(error, advice);
@@ -165,7 +166,7 @@ export function numberOf(option: string, typed: string, least: number, most: num
 }
 
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
-function explain(error: unknown, advice = ""): string | undefined {
+function explain(error: unknown, advice: string): string | undefined {
   const { code, syscall = "", address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
   if (syscall === "getifaddrs") return "The system does not tell its interfaces";
   const deeds: Record<string, string> = { bind: "listen at", connect: "send to", send: "send to", recv: "hear from" };

@@ -28,6 +28,7 @@ print("Waiting up to 0.1 seconds for a reply")
 sock.settimeout(0.1)
 print("The server says {!r}".format(sock.recv(65535).decode("ascii")))`;
 
+const TOP = join(import.meta.dir, "..");
 const folder = mkdtempSync(join(tmpdir(), "bench-"));
 const [bare, output] = [join(folder, "bare.ts"), join(folder, "output")];
 await Bun.write(bare, BARE);
@@ -44,7 +45,7 @@ const which = Bun.which("python3") === null ? "" : await Bun.$`python3 -c "impor
 const python = which.trim();
 const here = (words: string) => [process.execPath, ...words.split(" ")];
 const servers: Record<string, string[]> = {
-  bare: here(bare),
+  bare: [process.execPath, bare],
   "udp_local.ts": here("udp_local.ts server -p 0"),
   "udp_remote.ts": here("udp_remote.ts server 127.0.0.1 --drop 0 -p 0"),
 };
@@ -65,7 +66,7 @@ async function portOf(command: string[]): Promise<number> {
   server?.kill();
   await server?.exited;
   await Bun.write(output, "");
-  server = Bun.spawn(command, { cwd: join(import.meta.dir, ".."), stdout: Bun.file(output), stderr: "inherit" });
+  server = Bun.spawn(command, { cwd: TOP, stdout: Bun.file(output), stderr: "inherit" });
   for (;;) {
     const [, port] = /(\d+)\)\n/.exec(readFileSync(output, "latin1")) ?? [];
     if (port !== undefined) return Number(port);
@@ -107,19 +108,20 @@ for (let round = 1; round <= ROUNDS; round++) {
   }
 }
 // Each round's own ratios, since the machine may be another one a minute later.
-for (const other of ["bare", "Python"]) {
+for (const other of ["bare", "Python"].filter((name) => name in servers)) {
   for (const [name, windows] of Object.entries(rates)) {
+    if (!name.endsWith(".ts")) continue;
     const ratios = windows.map((rounds, i) =>
       median(rounds.map((rate, round) => rate / (rates[other]?.[i]?.[round] ?? NaN))),
     );
-    if (name.endsWith(".ts") && other in rates) row(`${name} / ${other}`, ratios, 2);
+    row(`${name} / ${other}`, ratios, 2);
   }
 }
 
 /** How long a client takes, from its start to its end, in ms. */
 async function timeOf(command: string[]): Promise<number> {
   const begin = performance.now();
-  await Bun.spawn(command, { cwd: join(import.meta.dir, ".."), stdout: "pipe", stderr: "inherit" }).exited;
+  await Bun.spawn(command, { cwd: TOP, stdout: "pipe", stderr: "inherit" }).exited;
   return performance.now() - begin;
 }
 
@@ -133,4 +135,4 @@ if (python !== "") {
   }
   row("client / Python's, whole", [median(ours) / median(pythons)], 2);
 }
-process.exit();
+process.exit(); // The last server would keep it.

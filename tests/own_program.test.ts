@@ -211,9 +211,7 @@ test.skipIf(skips(notLinux))("a broadcast without setBroadcast(true) says what i
   expect(await run(["-e", PRELUDE + text])).toEqual({ status: 0, out: "on\n", err });
 });
 
-const noTc = missing("tc");
-
-(noTc === "" ? networkTest : test.skip)(
+(skips(missing("tc")) ? test.skip : networkTest)(
   "what is sent faster than a link carries it waits, and arrives",
   async (net) => {
     const [alice, bob] = await threeHosts(net);

@@ -14,8 +14,8 @@ const folder = emptyFolder();
 const minimum = manifest.engines.bun.replace(">=", "");
 const read = (file: string) => Bun.file(join(TOP, file)).text();
 const README = await read("README.md");
-/** The listings, which the README names in a table, each with its row there. */
 const ROW = /^\| `(\w+\.ts)` +\| (2-\d.*)$/gm;
+/** The listings, which the README names in a table, each with its row there. */
 const LISTINGS: [file: string, row: string][] = Array.from(README.matchAll(ROW), ([, file = "", row = ""]) => [
   file,
   row,

@@ -176,14 +176,18 @@ export function shell(command: string, place: Place = {}): Running {
   return new Running([...(place.prefix ?? []), "env", `bun=${process.execPath}`, "sh", "-c", command], place);
 }
 
-/** Starts a server on a port that the system chooses, and waits until it listens there. */
-export async function serve(command: string, place?: Place): Promise<Running> {
-  const server = start(`${command} -p 0`, place);
+/** Waits for a server's first line, which says where it listens. */
+async function listening(server: Running): Promise<Running> {
   const [first = ""] = await server.line(/.*/);
   const [, port] = first.match(/^Listening .*at \('[\d.]+', (\d+)\)$/) ?? [];
   if (port === undefined) throw new Error(`no port from ${server}`);
   server.port = Number(port);
   return server;
+}
+
+/** Starts a server on a port that the system chooses, and waits until it listens there. */
+export async function serve(command: string, place?: Place): Promise<Running> {
+  return await listening(start(`${command} -p 0`, place));
 }
 
 /**
@@ -192,9 +196,7 @@ export async function serve(command: string, place?: Place): Promise<Running> {
  */
 export async function pipe(command: string, reader: string): Promise<Running & { pid: number }> {
   const server = `sh -c 'echo "pid $$" >&2; exec "$bun" ${command} -p 0 3<&-'; echo "status $?" >&2`;
-  const both = shell(`exec 3<&0; { ${server}; } | { read -r line; echo "$line"; ${reader}; }`);
-  const [, port] = await both.line(/^Listening .* (\d+)\)$/);
-  both.port = Number(port);
+  const both = await listening(shell(`exec 3<&0; { ${server}; } | { read -r line; echo "$line"; ${reader}; }`));
   return Object.assign(both, { pid: Number(/pid (\d+)/.exec(both.err)?.[1]) });
 }
 

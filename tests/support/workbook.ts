@@ -134,11 +134,13 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
   const terminals = new Map<string, Shell>();
   const settings = new Map<Shell, string>();
   const known = steps.flatMap(({ kind, body }) => (kind === "text" ? body.replace(VARYING, "#").split("\n") : []));
+  const expected = () => [...terminals.values()].flatMap(({ expected }) => expected);
+  const actual = () => [...terminals.values()].flatMap(({ lines }) => lines);
+  /** The port of a client, where the page shows one. */
+  const real = (port: string) => varyingIn(actual())[varyingIn(expected()).indexOf(port)] ?? port;
   const outcome = (left: string) => {
-    const all = [...terminals.values()];
-    const lines = all.flatMap(({ lines }) => lines);
-    const others = lines.filter((line) => !known.includes(line.replace(VARYING, "#")));
-    return { expected: plain(all.flatMap(({ expected }) => expected)), actual: plain(lines), others, left };
+    const others = actual().filter((line) => !known.includes(line.replace(VARYING, "#")));
+    return { expected: plain(expected()), actual: plain(actual()), others, left };
   };
   for (const { kind, terminal: name, body } of steps) {
     let terminal = terminals.get(name);
@@ -147,15 +149,9 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
       terminals.set(name, terminal);
       settings.set(terminal, await terminal.settings());
     }
-    const shells = [...terminals.values()];
-    // The port of a client, where the page shows one.
-    const real = (port: string) =>
-      varyingIn(shells.flatMap(({ lines }) => lines))[
-        varyingIn(shells.flatMap(({ expected }) => expected)).indexOf(port)
-      ];
     if (kind === "sh") {
       for (const line of body.trimEnd().split("\n")) {
-        await terminal.type(line.replace(/(?<=-p )\d{5}/, (port) => real(port) ?? port));
+        await terminal.type(line.replace(/(?<=-p )\d{5}/, real));
       }
     } else if (body === "\x04") await terminal.type("", body);
     else if (kind === "key") terminal.press(body);
@@ -171,10 +167,9 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
       await free.until(() => free.idle);
       if (!/^Applied patch .* cleanly\.$/m.test(free.screen)) throw new Error(free.screen);
     } else {
-      const { expected } = terminal;
-      expected.push(...body.trimEnd().split("\n"));
       const shown = terminal;
-      const complete = () => shown.lines.length >= expected.length;
+      shown.expected.push(...body.trimEnd().split("\n"));
+      const complete = () => shown.lines.length >= shown.expected.length;
       await terminal.until(() => complete() || shown.idle, patience);
       if (!complete()) return outcome("");
     }
