@@ -39,7 +39,7 @@ export function requestIdOf(text: string): string {
 
 /** Whether a text is what these servers, or the book's, send as a reply. To answer one could start an endless exchange. */
 export function isReply(text: string): boolean {
-  return /^Your data was \d+ bytes long$/.test(text.slice(requestIdOf(text).length));
+  return /^Your data was \d+ bytes long\b/.test(text.slice(requestIdOf(text).length));
 }
 
 /** The broadcast address of each subnet that this machine is connected to, by the subnet's network (Listing 2-4). */
