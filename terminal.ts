@@ -169,13 +169,19 @@ export function numberOf(option: string, typed: string, least: number, most: num
 function explain(error: unknown, advice: string): string | undefined {
   const { code, syscall = "", address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
   if (syscall === "getifaddrs") return "The system does not tell its interfaces";
+  if (syscall === "setsockopt")
+    return `The system does not take a socket option: ${messageOf(error).replace(", setsockopt", "")}`;
   const deeds: Record<string, string> = { bind: "listen at", connect: "send to", send: "send to", recv: "hear from" };
   const deed = deeds[syscall];
   // What is too long for any network is a mistake as well.
   if (deed === undefined || (syscall === "send" && code === "EMSGSIZE")) return undefined;
   const end = address === undefined ? "an address" : `('${address}', ${port})`;
   const refused = `Connection refused by ${end}: no server listens there`;
-  const denied = `Permission denied to send to ${end}: a broadcast needs sock.setBroadcast(true), or a route forbids it`;
+  const broadcast =
+    syscall === "connect"
+      ? "no socket is connected to a broadcast address"
+      : "a broadcast needs sock.setBroadcast(true)";
+  const denied = `Permission denied to send to ${end}: ${broadcast}, or a route forbids it`;
   const words: Record<string, string> = {
     "listen at EACCES": `Permission denied to listen at ${end}: the system keeps that port to itself${advice}`,
     "listen at EADDRINUSE": port === 0 ? `No port is free at ${end}` : `Address already in use: ${end}${advice}`,

@@ -5,15 +5,21 @@ import { dlopen } from "bun:ffi";
 import { lookup } from "node:dns/promises";
 import { inspect } from "node:util";
 import { codeOf, Failure, report, repr } from "./terminal.ts";
+import { sameAddress } from "./udp_helpers.ts";
 
-/** One end of a UDP conversation, an IPv4 address and a port. It prints as Python's do: `('127.0.0.1', 1060)`. */
-export class Address {
+const Pair = Array as unknown as new (address: string, port: number) => readonly [address: string, port: number];
+
+/** One end of a UDP conversation: an IPv4 address and a port, a pair as in Python, which prints as `('127.0.0.1', 1060)`. */
+export class Address extends Pair {
+  static readonly [Symbol.species] = Array;
   readonly family = "IPv4"; // as Bun's own addresses have it
   constructor(
     readonly address: string,
     readonly port: number,
-  ) {}
-  toString(): string {
+  ) {
+    super(address, port);
+  }
+  override toString(): string {
     return `('${this.address}', ${this.port})`;
   }
   [inspect.custom](): string {
@@ -49,20 +55,23 @@ export type UnconnectedSocket = Bun.udp.Socket<"buffer"> &
   };
 
 /** What a socket is bound or connected to: an address or a name, and a port. */
-type Endpoint = { hostname?: string; port?: number | undefined };
+type Endpoint = { hostname?: string; port?: number };
 
 /** What has arrived and was not taken yet: up to 256 datagrams, about as many as the kernel holds, which then drops them too. */
 class Queue {
   readonly #arrived: Datagram[] = [];
   #error: Error | undefined; // The last one, which is told first: the kernel keeps one as well.
   #news = Promise.withResolvers<void>();
-  #waiting = 0;
-  /** It keeps the program running while somebody waits: the first takes hold of it, the last lets go. */
-  socket!: { readonly closed: boolean; ref(): void; unref(): void };
+  #closed = false;
 
   put(arrived: Datagram | Error): void {
     if (arrived instanceof Error) this.#error = arrived;
     else if (this.#arrived.length < 256) this.#arrived.push(arrived);
+    this.wake();
+  }
+
+  close(): void {
+    this.#closed = true;
     this.wake();
   }
 
@@ -71,11 +80,11 @@ class Queue {
     this.#news = Promise.withResolvers();
   };
 
-  /** Hands out what arrives until `end`, a time that nothing puts off, or until nothing has come for `silence` ms. */
-  async *until(thrown: Thrown, end: number, silence = Infinity): AsyncGenerator<Datagram, void> {
-    while (!this.socket.closed) {
+  /** Hands out what has arrived, and, if it may wait, what arrives until `end`, a time that nothing puts off. */
+  async *until(thrown: Thrown, end: number, mayWait = true): AsyncGenerator<Datagram, void> {
+    for (;;) {
       const left = end - performance.now();
-      if (left <= 0) return;
+      if (this.#closed || left <= 0) return;
       const error = this.#error;
       this.#error = undefined;
       if (error !== undefined) thrown(error);
@@ -84,20 +93,20 @@ class Queue {
         yield arrived;
         continue;
       }
-      const wait = Math.min(left, silence);
-      const timer = wait < 2 ** 31 ? setTimeout(this.wake, wait) : undefined; // A longer one would end at once.
-      if (this.#waiting++ === 0) this.socket.ref();
+      if (!mayWait) return;
+      // The timer keeps the program running, which the socket does not. A longer one would end at once.
+      const timer = setTimeout(this.wake, Math.min(left, 2 ** 31 - 1));
       await this.#news.promise;
-      if (--this.#waiting === 0) this.socket.unref();
       clearTimeout(timer);
-      if (silence < left && this.#arrived.length === 0) return;
     }
   }
 
   async *within(thrown: Thrown, seconds: number): AsyncGenerator<Datagram, void> {
     if (!(seconds >= 0)) thrown(new RangeError(`a wait takes seconds from 0 up, not ${seconds}`));
     yield* this.until(thrown, performance.now() + seconds * 1000);
-    yield* this.until(thrown, performance.now() + 50, 1); // A script that was stopped (Ctrl-Z) takes what came in time.
+    // Two turns of the event loop bring what the kernel holds: a script that was stopped (Ctrl-Z) takes what came in time.
+    for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
+    yield* this.until(thrown, performance.now() + 50, false);
   }
 }
 
@@ -115,24 +124,28 @@ function thrownBy(call: (...args: never[]) => unknown): Thrown {
 
 /**
  * Makes a UDP socket, bound to an interface (default: every one) and a port (default: the system chooses), and connected to the
- * host that `connect` names. `for await (const [data, address] of sock)` takes datagrams until the socket is closed.
+ * host that `connect` names, or the sender that it is. `for await (const [data, address] of sock)` takes datagrams until the socket is closed.
  * @throws {Failure} where the host is unknown
  * @throws {Error} what the system refuses, with the `address` and the `port`
  */
-export function udpSocket(options: Endpoint & { connect: Required<Endpoint> }): Promise<ConnectedSocket>;
-export function udpSocket(options: Endpoint): Promise<UnconnectedSocket>;
-export function udpSocket(options: Endpoint & { connect?: Endpoint }) {
+export function udpSocket(options: Endpoint & { connect?: never }): Promise<UnconnectedSocket>;
+export function udpSocket(options: Endpoint & { connect: Required<Endpoint> | Address }): Promise<ConnectedSocket>;
+export function udpSocket(options: Endpoint & { connect?: Endpoint | Address }) {
   return open(options).catch(thrownBy(udpSocket));
 }
 
-async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint }) {
+async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint | Address }) {
   const local = await resolved(bind);
   const remote = connect && (await resolved(connect));
   const addressed = (error: unknown, { hostname, port } = remote ?? local) =>
     Object.assign(error as Error, { address: hostname, port });
   const queue = new Queue();
+  let peer: Address | undefined; // Bun binds first, and then connects: what a stranger sends in between is not for it.
   const socket = {
-    data: (_: unknown, data: Buffer, port: number, address: string) => queue.put([data, new Address(address, port)]),
+    data(_: unknown, data: Buffer, port: number, address: string) {
+      const sender = new Address(address, port);
+      if (remote === undefined || (peer && sameAddress(sender, peer))) queue.put([data, sender]);
+    },
     // Bun 1.4.5 passes the error alone, its types say (socket, error).
     error: (...args: unknown[]) => remote && queue.put(addressed(args.at(-1))),
   };
@@ -145,17 +158,19 @@ async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint }) {
     // next. Python does not ask: a server hears nothing, a connected client what is final, such as a refusal.
     setsockopt(sock, 0, 11, 0);
   } catch {} // no C library to call: all else goes on
-  sock.unref();
-  queue.socket = sock;
+  sock.unref(); // Whoever waits keeps the program running.
+  const { remoteAddress } = sock as Partial<ConnectedSocket>;
+  if (remoteAddress) peer = new Address(remoteAddress.address, remoteAddress.port);
 
   const bun = { send: sock.send.bind(sock), close: sock.close.bind(sock) };
-  const members = {
+  const members: Receiver & Pick<UnconnectedSocket, "sendTo" | "close"> & Record<"send", typeof bun.send> = {
     address: new Address(sock.address.address, sock.address.port),
+    ...(peer && { remoteAddress: peer }),
     within: (seconds: number) => queue.within(thrownBy(members.within), seconds),
     async receive(seconds = Infinity) {
       const thrown: Thrown = thrownBy(members.receive);
       for await (const datagram of queue.within(thrown, seconds)) return datagram;
-      if (sock.closed) thrown(new Error("The socket is closed"));
+      if (sock.closed) thrown(Object.assign(new Error("The socket is closed"), { code: "EBADF" }));
       const late = new Error(`Nothing came in ${seconds} seconds`);
       thrown(Object.assign(late, { code: "ETIMEDOUT", syscall: "recv" }));
     },
@@ -163,9 +178,16 @@ async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint }) {
     /** Bun's own, but that it waits for room, and that its error names whom it concerns and stands at the reader's line. */
     send(...args: Parameters<typeof bun.send>) {
       try {
-        while (!bun.send(...args)) Bun.sleepSync(1); // A full send buffer: Python's send blocks here.
+        // A full send buffer: Python's send blocks here, but hears signals meanwhile, which nothing here can.
+        for (let waits = 0; !bun.send(...args); waits++) {
+          if (waits === 5000)
+            throw Object.assign(new Error("no room for 5 seconds"), { code: "ENOBUFS", syscall: "send" });
+          Bun.sleepSync(1);
+        }
         return true;
       } catch (error) {
+        // Nobody refuses at once: this is about an earlier datagram, where there is no C library to call.
+        if (remote === undefined && codeOf(error) === "ECONNREFUSED") return members.send(...args);
         Error.captureStackTrace(error as Error, members.send);
         throw addressed(error, remote ?? { hostname: args[2], port: args[1] });
       }
@@ -180,14 +202,16 @@ async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint }) {
     },
     close() {
       bun.close();
-      queue.wake();
+      queue.close();
     },
     [Symbol.dispose]: () => members.close(),
   };
   return Object.defineProperties(sock, Object.getOwnPropertyDescriptors(members)); // Bun's other methods stay.
 }
 
-async function resolved({ hostname = "", port = 0, ...others }: Endpoint) {
+async function resolved(end: Endpoint | Address) {
+  if (end instanceof Address) return { hostname: end.address, port: end.port };
+  const { hostname = "", port = 0, ...others } = end;
   for (const name in others) throw new TypeError(`udpSocket takes hostname and port, not ${name}`);
   return { hostname: await resolveHost(hostname), port };
 }
@@ -223,7 +247,9 @@ const fdOf = (sock: object) => (sock as { fd: number }).fd; // there, though not
 /** Sets an option of a socket that Bun has no call for (Linux). @throws {Failure} where the system refuses */
 export function setsockopt(sock: object, level: number, option: number, value: number): void {
   if (libc?.setsockopt(fdOf(sock), level, option, new Int32Array([value]), 4) !== 0) {
-    throw new Failure(`The system does not take the socket option ${option}`);
+    throw new Failure(
+      `${libc ? "The system does not take" : "Bun cannot call the C library for"} the socket option ${option}`,
+    );
   }
 }
 

@@ -70,6 +70,24 @@ describe("whoever forges the server's own address and port", () => {
   networkTest("does not stretch the wait, at full speed", atFullSpeed, test.serial);
 });
 
+networkTest(
+  "a stranger's datagram that comes while a socket is bound and not yet connected is not taken",
+  async (net) => {
+    const host = await net.host("host");
+    await using stranger = await Actor.create(host);
+    const to = { address: LOOPBACK, port: 5000 };
+    stranger.order({ texts: ["FAKE"], from: { ...to, port: 5 }, to, count: ENDLESS });
+    const program = `import { udpSocket } from "./udp_socket.ts";
+    const hostname = "127.0.0.1";
+    for (let i = 0; i < 300; i++) {
+      using sock = await udpSocket({ hostname, port: 5000, connect: { hostname, port: 5001 } });
+      for await (const [data, address] of sock.within(0.001)) console.log(data.toString(), address);
+    }`;
+    await using own = start(["-e", program], host);
+    expect(await own.done()).toBe("");
+  },
+);
+
 describe("a client that hears", () => {
   networkTest("that a firewall rejects its request says so at once", async (net) => {
     const host = await net.host("host");

@@ -36,7 +36,7 @@ test.skipIf(skips(notLinux))("65535 on the loopback interface, without a word to
 test.skipIf(skips(notLinux))(
   "a Bun that may not compile, and so can call no C library, says so in one line",
   async () => {
-    const err = "The system does not take the socket option 10\n";
+    const err = "Bun cannot call the C library for the socket option 10\n";
     const end = await send("127.0.0.1", { prefix: ["env", "BUN_JSC_useJIT=0"] });
     expect(end).toEqual({ status: 1, out: "", err });
   },

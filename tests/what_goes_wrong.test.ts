@@ -7,8 +7,8 @@ import { LONG, run, serve } from "./support/processes.ts";
 setDefaultTimeout(LONG);
 
 const failed = (err: string) => ({ status: 1, out: "", err: `${err}\n` });
-const denied = (address: string) =>
-  `Permission denied to send to ('${address}', 1060): a broadcast needs sock.setBroadcast(true), or a route forbids it`;
+const denied = (address: string, broadcast = "no socket is connected to a broadcast address") =>
+  `Permission denied to send to ('${address}', 1060): ${broadcast}, or a route forbids it`;
 
 test("an address that is in use, or not of this machine", async () => {
   using peer = await Peer.create();
@@ -82,9 +82,11 @@ networkTest("a route that prohibits, swallows, or is not there", async (net) => 
     ["22.0.0.1", cannot("22.0.0.1", "EHOSTUNREACH: host is unreachable")],
     ["23.0.0.1", cannot("23.0.0.1", "ENETUNREACH: network is unreachable")],
   ] as const) {
-    for (const script of ["udp_remote.ts client", "big_sender.ts", "udp_broadcast.ts client"]) {
+    for (const script of ["udp_remote.ts client", "big_sender.ts"]) {
       expect(await run(`${script} ${address}`, host)).toEqual(failed(line));
     }
+    const sent = line.replace(denied(address), denied(address, "a broadcast needs sock.setBroadcast(true)"));
+    expect(await run(`udp_broadcast.ts client ${address}`, host)).toEqual(failed(sent));
   }
 });
 
@@ -97,4 +99,11 @@ networkTest("no port that is free", async (net) => {
   expect(await run("udp_local.ts client", host)).toEqual(free("0.0.0.0"));
   expect(await run("udp_remote.ts client", host)).toEqual(free("0.0.0.0"));
   expect(await run("udp_remote.ts server 127.0.0.1 -p 0", host)).toEqual(free(LOOPBACK));
+});
+
+networkTest("a request that cannot be sent, by the client of Listing 2-1", async (net) => {
+  const { prefix } = await net.host("host");
+  const nowhere = { prefix: [...prefix, "unshare", "-n"] }; // Its loopback is down.
+  const err = "Cannot send to ('127.0.0.1', 1060): ENETUNREACH: network is unreachable";
+  expect(await run("udp_local.ts client", nowhere)).toEqual(failed(err));
 });
