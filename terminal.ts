@@ -130,14 +130,14 @@ export function report(error: unknown, advice = ""): void {
 function play(words: string[], roles: Roles): Promise<void> {
   const at = words.findIndex((word) => word !== "" && Object.hasOwn(roles, word));
   const role = roles[at < 0 ? "" : words.splice(at, 1).join()];
-  if (role === undefined) throw wrong(`Give a role, ${Object.keys(roles).join(" or ")}`);
+  if (role === undefined) throw wrongUsage(`Give a role, ${Object.keys(roles).join(" or ")}`);
   const port = { type: "string", short: "p", default: "1060" } as const;
   const { values, positionals } = parse(words, { port, ...role.options });
   const [host = role.host, ...more] = positionals;
   const takesHost = role.needsHost || role.host !== undefined;
   const unexpected = takesHost ? more[0] : host;
-  if (unexpected !== undefined) throw wrong(`Unexpected argument ${repr(unexpected)}`);
-  if (takesHost && host === undefined) throw wrong("The host is missing");
+  if (unexpected !== undefined) throw wrongUsage(`Unexpected argument ${repr(unexpected)}`);
+  if (takesHost && host === undefined) throw wrongUsage("The host is missing");
   return role.run({
     ...values,
     host: host ?? "",
@@ -151,26 +151,26 @@ function parse(args: string[], options: ParseArgsOptionsConfig) {
   } catch (error) {
     if (!codeOf(error).startsWith("ERR_PARSE_ARGS_")) throw error; // a mistake in `options`
     const [line] = (error as Error).message.split(/\. To specify|\.\nDid you/);
-    throw wrong(messageOf(line));
+    throw wrongUsage(messageOf(line));
   }
 }
 
-const wrong = (line: string) => new Failure(`${line}: see --help`, 2);
+const wrongUsage = (line: string) => new Failure(`${line}: see --help`, 2);
 
 /** The number that was typed for an option: a whole one, but a fraction too where `most` is 1. @throws {Failure} for any other */
 export function numberOf(option: string, typed: string, least: number, most: number): number {
   const [kind, pattern] = most > 1 ? ["whole number", /^\d+$/] : ["number", /^\d*\.?\d+$/];
   const number = pattern.test(typed) ? Number(typed) : NaN;
   if (number >= least && number <= most) return number;
-  throw wrong(`${option} takes a ${kind} from ${least} to ${most}, not ${repr(typed)}`);
+  throw wrongUsage(`${option} takes a ${kind} from ${least} to ${most}, not ${repr(typed)}`);
 }
 
 /** What the system or the network refuses, in the words of the reader, or `undefined` for a mistake in the program. */
 function explain(error: unknown, advice: string): string | undefined {
   const { code, syscall = "", address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
   if (syscall === "getifaddrs") return "The system does not tell its interfaces";
-  if (syscall === "setsockopt")
-    return `The system does not take a socket option: ${messageOf(error).replace(", setsockopt", "")}`;
+  const why = messageOf(error).replace(`, ${syscall}`, "");
+  if (syscall === "setsockopt" && code !== "EINVAL") return `Cannot set the socket's option: ${why}`;
   const deeds: Record<string, string> = { bind: "listen at", connect: "send to", send: "send to", recv: "hear from" };
   const deed = deeds[syscall];
   // What is too long for any network is a mistake as well.
@@ -178,9 +178,7 @@ function explain(error: unknown, advice: string): string | undefined {
   const end = address === undefined ? "an address" : `('${address}', ${port})`;
   const refused = `Connection refused by ${end}: no server listens there`;
   const broadcast =
-    syscall === "connect"
-      ? "no socket is connected to a broadcast address"
-      : "a broadcast needs sock.setBroadcast(true)";
+    syscall === "connect" ? "leave `connect` out to broadcast" : "a broadcast needs sock.setBroadcast(true)";
   const denied = `Permission denied to send to ${end}: ${broadcast}, or a route forbids it`;
   const words: Record<string, string> = {
     "listen at EACCES": `Permission denied to listen at ${end}: the system keeps that port to itself${advice}`,
@@ -190,9 +188,9 @@ function explain(error: unknown, advice: string): string | undefined {
     "send to ECONNREFUSED": refused,
     "hear from ECONNREFUSED": refused,
     "hear from EHOSTUNREACH": `No route to host ${end}, or a firewall rejects it`,
-    "hear from ETIMEDOUT": messageOf(error),
+    "hear from ETIMEDOUT": why,
   };
-  return words[`${deed} ${code}`] ?? `Cannot ${deed} ${end}: ${messageOf(error).replace(`, ${syscall}`, "")}`;
+  return words[`${deed} ${code}`] ?? `Cannot ${deed} ${end}: ${why}`;
 }
 
 /** The code of a system's error, such as `"EPIPE"`, or `""`. */

@@ -17,13 +17,13 @@ export function* backoff({ first = 0.1, factor = 2, longest = 2, giveUp = true }
 }
 
 /** One end of a conversation. */
-export interface Address {
+export interface Endpoint {
   address: string;
   port: number;
 }
 
 /** Whether two addresses are the same, which is how a client checks the sender of a reply (Listing 2-1). */
-export function sameAddress(a: Address, b: Address): boolean {
+export function sameAddress(a: Endpoint, b: Endpoint): boolean {
   return a.address === b.address && a.port === b.port;
 }
 

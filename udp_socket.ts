@@ -5,11 +5,11 @@ import { dlopen } from "bun:ffi";
 import { lookup } from "node:dns/promises";
 import { inspect } from "node:util";
 import { codeOf, Failure, report, repr } from "./terminal.ts";
-import { sameAddress } from "./udp_helpers.ts";
+import { type Endpoint, sameAddress } from "./udp_helpers.ts";
 
 const Pair = Array as unknown as new (address: string, port: number) => readonly [address: string, port: number];
 
-/** One end of a UDP conversation: an IPv4 address and a port, a pair as in Python, which prints as `('127.0.0.1', 1060)`. */
+/** An IPv4 address and a port: a pair as in Python, `const [host, port] = address`, which prints as `('127.0.0.1', 1060)`. */
 export class Address extends Pair {
   static readonly [Symbol.species] = Array;
   readonly family = "IPv4"; // as Bun's own addresses have it
@@ -31,10 +31,10 @@ export class Address extends Pair {
 export type Datagram = [data: Buffer, address: Address];
 
 /** What a socket of the listings has beside Bun's own methods. While somebody waits for a datagram, the program runs on. */
-interface Receiver extends AsyncIterable<Datagram>, Disposable {
+interface Members<To extends unknown[]> extends AsyncIterable<Datagram>, Disposable {
   readonly address: Address;
   /**
-   * The datagrams of some time: it ends after `seconds` in all, not after that much silence.
+   * The datagrams of some time: it ends after `seconds` in all, not after that much silence. `within(0)` gives what has come.
    * @throws {RangeError} where `seconds` is negative or not a number
    */
   within(seconds: number): AsyncGenerator<Datagram, void>;
@@ -43,35 +43,36 @@ interface Receiver extends AsyncIterable<Datagram>, Disposable {
    * @throws {Error} with the code ETIMEDOUT where none comes in `seconds`; what the other host refuses; on a closed socket
    */
   receive(seconds?: number): Promise<Datagram>;
+  /**
+   * Sends text or bytes, now, or when there is room for it. What it throws ends a client, as in Python.
+   * @throws {Error} what the network refuses, also room for 5 s, or what can be sent to nobody; on a closed socket
+   */
+  send(data: Bun.udp.Data, ...to: To): boolean;
+  close(): void;
 }
-export type ConnectedSocket = Bun.udp.ConnectedSocket<"buffer"> & Receiver;
+export type ConnectedSocket = Bun.udp.ConnectedSocket<"buffer"> & Members<[]> & { readonly remoteAddress: Address };
 export type UnconnectedSocket = Bun.udp.Socket<"buffer"> &
-  Receiver & {
+  Members<[port: number, address: string]> & {
     /**
-     * Sends text or bytes, now. What the network refuses is said on standard error: no more than a lost datagram.
+     * Sends text or bytes as `send` does, but what the network refuses is said on standard error: no more than a lost datagram.
      * @throws {Error} what can be sent to nobody, such as 70,000 bytes
      */
-    sendTo(data: string | Uint8Array, to: { address: string; port: number }): void;
+    sendTo(data: string | Uint8Array, to: Endpoint): void;
   };
 
 /** What a socket is bound or connected to: an address or a name, and a port. */
-type Endpoint = { hostname?: string; port?: number };
+type HostPort = { hostname?: string; port?: number };
 
 /** What has arrived and was not taken yet: up to 256 datagrams, about as many as the kernel holds, which then drops them too. */
 class Queue {
   readonly #arrived: Datagram[] = [];
   #error: Error | undefined; // The last one, which is told first: the kernel keeps one as well.
   #news = Promise.withResolvers<void>();
-  #closed = false;
+  closed = false;
 
   put(arrived: Datagram | Error): void {
     if (arrived instanceof Error) this.#error = arrived;
     else if (this.#arrived.length < 256) this.#arrived.push(arrived);
-    this.wake();
-  }
-
-  close(): void {
-    this.#closed = true;
     this.wake();
   }
 
@@ -81,13 +82,13 @@ class Queue {
   };
 
   /** Hands out what has arrived, and, if it may wait, what arrives until `end`, a time that nothing puts off. */
-  async *until(thrown: Thrown, end: number, mayWait = true): AsyncGenerator<Datagram, void> {
+  async *until(throwHere: ThrowHere, end: number, mayWait = true): AsyncGenerator<Datagram, void> {
     for (;;) {
       const left = end - performance.now();
-      if (this.#closed || left <= 0) return;
+      if (this.closed || left <= 0) return;
       const error = this.#error;
       this.#error = undefined;
-      if (error !== undefined) thrown(error);
+      if (error !== undefined) throwHere(error);
       const arrived = this.#arrived.shift();
       if (arrived !== undefined) {
         yield arrived;
@@ -101,19 +102,19 @@ class Queue {
     }
   }
 
-  async *within(thrown: Thrown, seconds: number): AsyncGenerator<Datagram, void> {
-    if (!(seconds >= 0)) thrown(new RangeError(`a wait takes seconds from 0 up, not ${seconds}`));
-    yield* this.until(thrown, performance.now() + seconds * 1000);
+  async *within(throwHere: ThrowHere, seconds: number): AsyncGenerator<Datagram, void> {
+    if (!(seconds >= 0)) throwHere(new RangeError(`a wait takes seconds from 0 up, not ${seconds}`));
+    yield* this.until(throwHere, performance.now() + seconds * 1000);
     // Two turns of the event loop bring what the kernel holds: a script that was stopped (Ctrl-Z) takes what came in time.
     for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
-    yield* this.until(thrown, performance.now() + 50, false);
+    yield* this.until(throwHere, performance.now() + 50, false);
   }
 }
 
-type Thrown = (error: Error) => never;
+type ThrowHere = (error: Error) => never;
 
 /** Throws an error as if it stood where the reader has made a call: a line that Bun forgets while the call waits. */
-function thrownBy(call: (...args: never[]) => unknown): Thrown {
+function throwerAt(call: (...args: never[]) => unknown): ThrowHere {
   const here = new Error();
   Error.captureStackTrace(here, call);
   return (error) => {
@@ -122,19 +123,21 @@ function thrownBy(call: (...args: never[]) => unknown): Thrown {
   };
 }
 
+const errorOf = (message: string, about: object) => Object.assign(new Error(message), about);
+
 /**
  * Makes a UDP socket, bound to an interface (default: every one) and a port (default: the system chooses), and connected to the
- * host that `connect` names, or the sender that it is. `for await (const [data, address] of sock)` takes datagrams until the socket is closed.
+ * host that `connect` names. `for await (const [data, address] of sock)` takes datagrams until the socket is closed.
  * @throws {Failure} where the host is unknown
  * @throws {Error} what the system refuses, with the `address` and the `port`
  */
-export function udpSocket(options: Endpoint & { connect?: never }): Promise<UnconnectedSocket>;
-export function udpSocket(options: Endpoint & { connect: Required<Endpoint> | Address }): Promise<ConnectedSocket>;
-export function udpSocket(options: Endpoint & { connect?: Endpoint | Address }) {
-  return open(options).catch(thrownBy(udpSocket));
+export function udpSocket(options: HostPort & { connect?: never }): Promise<UnconnectedSocket>;
+export function udpSocket(options: HostPort & { connect: Required<HostPort> | Endpoint }): Promise<ConnectedSocket>;
+export function udpSocket(options: HostPort & { connect?: HostPort | Endpoint }) {
+  return open(options).catch(throwerAt(udpSocket));
 }
 
-async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint | Address }) {
+async function open({ connect, ...bind }: HostPort & { connect?: HostPort | Endpoint }) {
   const local = await resolved(bind);
   const remote = connect && (await resolved(connect));
   const addressed = (error: unknown, { hostname, port } = remote ?? local) =>
@@ -153,46 +156,46 @@ async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint | Addr
   const sock = await Promise.try(make).catch((error) => {
     throw addressed(error, error.syscall === "bind" ? local : remote);
   });
-  try {
-    // IPPROTO_IP, IP_RECVERR: Bun asks Linux for every ICMP error, and one client that has left then fails the reply to the
-    // next. Python does not ask: a server hears nothing, a connected client what is final, such as a refusal.
-    setsockopt(sock, 0, 11, 0);
-  } catch {} // no C library to call: all else goes on
+  // IPPROTO_IP, IP_RECVERR: Bun asks Linux for every ICMP error, and one client that has left then fails the reply to the
+  // next. Python does not ask: a server hears nothing, a connected client what is final, such as a refusal.
+  libc?.setsockopt(fdOf(sock), 0, 11, new Int32Array([0]), 4);
   sock.unref(); // Whoever waits keeps the program running.
   const { remoteAddress } = sock as Partial<ConnectedSocket>;
   if (remoteAddress) peer = new Address(remoteAddress.address, remoteAddress.port);
 
   const bun = { send: sock.send.bind(sock), close: sock.close.bind(sock) };
-  const members: Receiver & Pick<UnconnectedSocket, "sendTo" | "close"> & Record<"send", typeof bun.send> = {
+  let full = 0; // since when nothing could be sent: a link that takes nothing holds up a server once
+  const members: Members<[port: number, address: string]> & Pick<UnconnectedSocket, "sendTo"> = {
     address: new Address(sock.address.address, sock.address.port),
     ...(peer && { remoteAddress: peer }),
-    within: (seconds: number) => queue.within(thrownBy(members.within), seconds),
+    within: (seconds) => queue.within(throwerAt(members.within), seconds),
     async receive(seconds = Infinity) {
-      const thrown: Thrown = thrownBy(members.receive);
-      for await (const datagram of queue.within(thrown, seconds)) return datagram;
-      if (sock.closed) thrown(Object.assign(new Error("The socket is closed"), { code: "EBADF" }));
-      const late = new Error(`Nothing came in ${seconds} seconds`);
-      thrown(Object.assign(late, { code: "ETIMEDOUT", syscall: "recv" }));
+      const throwHere: ThrowHere = throwerAt(members.receive);
+      for await (const datagram of queue.within(throwHere, seconds)) return datagram;
+      if (sock.closed) throwHere(errorOf("The socket is closed", { code: "EBADF" }));
+      return throwHere(errorOf(`Nothing came in ${seconds} seconds`, { code: "ETIMEDOUT", syscall: "recv" }));
     },
-    [Symbol.asyncIterator]: () => queue.until(thrownBy(members[Symbol.asyncIterator]), Infinity),
+    [Symbol.asyncIterator]: () => queue.until(throwerAt(members[Symbol.asyncIterator]), Infinity),
     /** Bun's own, but that it waits for room, and that its error names whom it concerns and stands at the reader's line. */
-    send(...args: Parameters<typeof bun.send>) {
+    send(...args) {
       try {
-        // A full send buffer: Python's send blocks here, but hears signals meanwhile, which nothing here can.
-        for (let waits = 0; !bun.send(...args); waits++) {
-          if (waits === 5000)
-            throw Object.assign(new Error("no room for 5 seconds"), { code: "ENOBUFS", syscall: "send" });
-          Bun.sleepSync(1);
+        for (; !bun.send(...args); Bun.sleepSync(1)) {
+          // A full send buffer: Python's send blocks here, but hears signals meanwhile, which nothing here can.
+          full ||= performance.now();
+          if (performance.now() - full > 5000)
+            throw errorOf("ENOBUFS: no room to send it", { code: "ENOBUFS", syscall: "send" });
         }
+        full = 0;
         return true;
-      } catch (error) {
+      } catch (thrown) {
+        const error = sock.closed ? errorOf("The socket is closed", { code: "EBADF" }) : thrown;
         // Nobody refuses at once: this is about an earlier datagram, where there is no C library to call.
         if (remote === undefined && codeOf(error) === "ECONNREFUSED") return members.send(...args);
         Error.captureStackTrace(error as Error, members.send);
         throw addressed(error, remote ?? { hostname: args[2], port: args[1] });
       }
     },
-    sendTo(data: string | Uint8Array, to: { address: string; port: number }) {
+    sendTo(data, to) {
       try {
         members.send(data, to.port, to.address);
       } catch (error) {
@@ -202,16 +205,16 @@ async function open({ connect, ...bind }: Endpoint & { connect?: Endpoint | Addr
     },
     close() {
       bun.close();
-      queue.close();
+      queue.closed = true;
+      queue.wake();
     },
     [Symbol.dispose]: () => members.close(),
   };
   return Object.defineProperties(sock, Object.getOwnPropertyDescriptors(members)); // Bun's other methods stay.
 }
 
-async function resolved(end: Endpoint | Address) {
-  if (end instanceof Address) return { hostname: end.address, port: end.port };
-  const { hostname = "", port = 0, ...others } = end;
+async function resolved(end: HostPort | Endpoint) {
+  const { hostname = "", port = 0, ...others } = "address" in end ? { hostname: end.address, port: end.port } : end;
   for (const name in others) throw new TypeError(`udpSocket takes hostname and port, not ${name}`);
   return { hostname: await resolveHost(hostname), port };
 }
@@ -224,8 +227,9 @@ export async function resolveHost(hostname: string): Promise<string> {
   if (hostname === "") return "0.0.0.0";
   if (hostname === "<broadcast>") return "255.255.255.255";
   const { address, family } = await lookup(hostname, { family: 4 }).catch((error) => {
+    const what = codeOf(error) === "EAI_AGAIN" ? "No name server answers for" : "Unknown host";
     const hint = hostname.includes(":") ? " (a host is named without a port)" : "";
-    throw new Failure(`Unknown host ${repr(hostname)}: ${codeOf(error)}${hint}`);
+    throw new Failure(`${what} ${repr(hostname)}: ${codeOf(error)}${hint}`);
   });
   if (family === 4) return address;
   throw new Failure(`${repr(hostname)} looks like an IPv6 address: the listings speak IPv4`);
@@ -244,12 +248,12 @@ const libc = (() => {
 })();
 const fdOf = (sock: object) => (sock as { fd: number }).fd; // there, though not in Bun's types
 
+const system = libc ? "The system" : "Bun, which cannot call the C library,";
+
 /** Sets an option of a socket that Bun has no call for (Linux). @throws {Failure} where the system refuses */
 export function setsockopt(sock: object, level: number, option: number, value: number): void {
   if (libc?.setsockopt(fdOf(sock), level, option, new Int32Array([value]), 4) !== 0) {
-    throw new Failure(
-      `${libc ? "The system does not take" : "Bun cannot call the C library for"} the socket option ${option}`,
-    );
+    throw new Failure(`${system} does not take the socket option ${option}`);
   }
 }
 
@@ -257,5 +261,5 @@ export function setsockopt(sock: object, level: number, option: number, value: n
 export function getsockopt(sock: object, level: number, option: number): number {
   const value = new Int32Array(1);
   if (libc?.getsockopt(fdOf(sock), level, option, value, new Uint32Array([4])) === 0) return value[0] ?? 0;
-  throw new Failure(`The system does not tell the socket option ${option}`);
+  throw new Failure(`${system} does not tell the socket option ${option}`);
 }

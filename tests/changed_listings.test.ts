@@ -101,7 +101,7 @@ describe("shown where it stands is", () => {
     ["no text to send", "sock.sendTo(42 as any, address);", "TypeError"],
     ["no address to send to", 'sock.sendTo(message, { address: "localhost", port: 5 });', "TypeError"],
     ["no port to send to", "sock.sendTo(message, { ...address, port: 99_999 });", "TypeError"],
-    ["a closed socket to send from", "sock.close(); sock.sendTo(message, address);", "Socket is closed"],
+    ["a closed socket to send from", "sock.close(); sock.sendTo(message, address);", "error: The socket is closed"],
     ["an own error", 'throw new Error("mine");', "error: mine"],
     ["a file that is not there", 'await Bun.file("/no/such").text();', "ENOENT"],
     [
@@ -124,12 +124,26 @@ describe("shown where it stands is", () => {
   });
 
   test("a first wait that is over the limit", async () => {
-    const copy = changed("udp_remote.ts", ["backoff()", "backoff({ first: 5 })"]);
+    const copy = changed("udp_remote.ts", ["of backoff()", "of backoff({ first: 5 })"]);
     const { status, err } = await run(`${copy} client -p ${await closedPort()}`);
     expect(status).toBe(1);
     expect(err).toContain("RangeError: backoff needs 0 < first (5) <= longest (2)");
     expect(err).toMatch(/at client \(.*copy\d+_udp_remote.ts:\d+:/);
   });
+});
+
+test.each([
+  ["udp_local.ts", "    break;\n", "replied"],
+  ["udp_remote.ts", "      return;\n", "says"],
+])("a client that takes all replies shows all, without a word of warning: %s", async (script, stop, says) => {
+  using peer = await Peer.create();
+  await using client = start(`${changed(script, [stop, ""])} client -p ${peer.port}`);
+  const { port } = await peer.receive();
+  for (const text of ["one", "two", "three"]) {
+    peer.send(text, port);
+    await client.line(new RegExp(`^The server .*${says} '${text}'$`));
+  }
+  expect(client.err).toBe("");
 });
 
 test("a request ID of the reader's own is repeated, and a monstrous one is none", async () => {
@@ -165,14 +179,23 @@ test.skipIf(skips(noTypes))(
   () => {
     const own = copyOfSuite("tsconfig.json");
     symlinkSync(join(TOP, "node_modules"), join(own, "node_modules"));
-    const right = changed("udp_local.ts", [SEND, `    sock.sendTo(data, address);\n${SEND}    sock.setTTL(1);\n`]);
+    const right = changed("udp_local.ts", [
+      SEND,
+      `    sock.sendTo(data, address);\n${SEND}    sock.setTTL(1);
+    const [host, itsPort] = address;
+    sock.send(data, address[1] + itsPort, host.trim());
+    using other = await udpSocket({ connect: address });
+    other.remoteAddress[1].toFixed();\n`,
+    ]);
+    const three = changed("udp_local.ts", ['{ hostname: "0.0.0.0" }', '{ connect: { hostname: "0.0.0.0" } }']);
     const one = changed("udp_local.ts", ["({ port }) => server(port)", "({ prot }) => server(prot)"]);
     const two = changed("udp_remote.ts", ["port, drop }) =>", "port, dorp }) =>"]);
-    for (const [name, copy] of Object.entries({ right, one, two })) copyFileSync(copy, join(own, `${name}.ts`));
+    for (const [name, copy] of Object.entries({ right, one, two, three })) copyFileSync(copy, join(own, `${name}.ts`));
     const { stdout } = Bun.spawnSync([tsc, "--noEmit"], { cwd: own });
     const errors = stdout.toString();
     expect(errors).toMatch(/^one\.ts.*Property 'prot' does not exist/m);
     expect(errors).toMatch(/^two\.ts.*Property 'dorp' does not exist/m);
+    expect(errors).toMatch(/^three\.ts.*(\n .*)*Property 'port' is missing/m);
     expect(errors).not.toContain("right.ts");
   },
 );

@@ -69,8 +69,13 @@ networkTest("monitor.ts takes packets that are no datagrams, and says who may no
   await using actor = await Actor.create(host);
   const [from, to] = [{ address: "10.9.9.9", port: 5 }, actor.address];
   await actor.send({ errors: [[3, 1]], to, from });
+  host.ip("link set lo mtu 1500");
+  await actor.send({ texts: ["x".repeat(4000)], to }); // in three fragments, of which only one has the ports
   await actor.send({ texts: ["\x1b"], to, from });
   await monitor.line(`('10.9.9.9', 5) to ('127.0.0.1', ${to.port}): '\\x1b'`);
+  const lines = monitor.out.split("\n");
+  expect(lines[1]).toStartWith(`('127.0.0.1', ${to.port}) to ('127.0.0.1', ${to.port}): 'xxx`);
+  expect(lines).toHaveLength(4);
 });
 
 describe("bad_network.ts", () => {

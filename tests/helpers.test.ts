@@ -66,7 +66,7 @@ test.each(["text", "", " [1] text", "[] text", "[a b] text", `[${"x".repeat(65)}
 test("isReply knows what the servers answer, with an ID and without", () => {
   expect(isReply("Your data was 38 bytes long")).toBe(true);
   expect(isReply(`${newRequestId()}Your data was 0 bytes long`)).toBe(true);
-  expect(isReply("Your data was 38 bytes long, signed")).toBe(true);
+  expect(isReply("Your data was 38 bytes long, and more")).toBe(true);
   for (const text of ["", "This is another message", "I: Your data was 38 bytes long", "Your data was"]) {
     expect(isReply(text)).toBe(false);
   }

@@ -1,11 +1,11 @@
 /** Listing 2-3 finds the MTU of the path, where the book's finds that of the first link. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
-import type { Host, Network } from "../experiments/network.ts";
+import { type Host, type Network, threeHosts } from "../experiments/network.ts";
 import { emptyFolder } from "./support/folders.ts";
 import { networkTest, notLinux, skips } from "./support/machine.ts";
-import { closedPort, Peer } from "./support/peers.ts";
-import { LONG, type Place, run, serve } from "./support/processes.ts";
+import { Actor, closedPort, Peer } from "./support/peers.ts";
+import { LONG, type Place, run, serve, start } from "./support/processes.ts";
 
 setDefaultTimeout(LONG);
 
@@ -36,7 +36,7 @@ test.skipIf(skips(notLinux))("65535 on the loopback interface, without a word to
 test.skipIf(skips(notLinux))(
   "a Bun that may not compile, and so can call no C library, says so in one line",
   async () => {
-    const err = "Bun cannot call the C library for the socket option 10\n";
+    const err = "Bun, which cannot call the C library, does not take the socket option 10\n";
     const end = await send("127.0.0.1", { prefix: ["env", "BUN_JSC_useJIT=0"] });
     expect(end).toEqual({ status: 1, out: "", err });
   },
@@ -71,6 +71,18 @@ networkTest("behind a router the narrowest of several links", async (net) => {
   carol.ip("route add default via 10.0.3.254");
   expect(await send("10.0.3.1", alice)).toEqual(found(1300));
   expect(await send("10.0.3.1", alice)).toEqual(found(1300)); // from what the system remembers
+});
+
+networkTest("what a slow router says", async (net) => {
+  const [alice, bob] = await threeHosts(net);
+  await using silent = await serve("udp_broadcast.ts server", bob);
+  await using router = await Actor.create(alice);
+  await using sender = start(`big_sender.ts 192.168.5.11 -p ${silent.port}`, alice);
+  const [, port] = await silent.line(/^The client at \('192\.168\.5\.10', (\d+)\) says: '#{1472}'$/);
+  await Bun.sleep(200);
+  const to = { address: "192.168.5.10", port: Number(port) };
+  router.order({ errors: [[3, 4]], to, from: { address: "192.168.5.11", port: silent.port } }); // with an MTU of 1400
+  expect(await sender.end()).toEqual(found(1400));
 });
 
 networkTest("behind a router an end in time where nothing comes back", async (net) => {

@@ -7,7 +7,7 @@ import { LONG, run, serve } from "./support/processes.ts";
 setDefaultTimeout(LONG);
 
 const failed = (err: string) => ({ status: 1, out: "", err: `${err}\n` });
-const denied = (address: string, broadcast = "no socket is connected to a broadcast address") =>
+const denied = (address: string, broadcast = "leave `connect` out to broadcast") =>
   `Permission denied to send to ('${address}', 1060): ${broadcast}, or a route forbids it`;
 
 test("an address that is in use, or not of this machine", async () => {
@@ -51,8 +51,9 @@ test.each([
   for (const script of notLinux === "" ? [...scripts, "big_sender.ts"] : scripts) {
     const { err, ...end } = await run([...script.split(" "), host]);
     expect(end).toEqual({ status: 1, out: "" });
-    // Where no resolver is asked, another code may say why.
-    expect(err.replace(/(?<=': )\w+/, "WHY")).toBe(`Unknown host ${quoted}: WHY${hint}\n`);
+    // Another code may say why, and a name server that is not there.
+    const [unknown, why] = [err.replace("No name server answers for", "Unknown host"), /(?<=': )\w+/];
+    expect(unknown.replace(why, "WHY")).toBe(`Unknown host ${quoted}: WHY${hint}\n`);
   }
 });
 
@@ -106,4 +107,11 @@ networkTest("a request that cannot be sent, by the client of Listing 2-1", async
   const nowhere = { prefix: [...prefix, "unshare", "-n"] }; // Its loopback is down.
   const err = "Cannot send to ('127.0.0.1', 1060): ENETUNREACH: network is unreachable";
   expect(await run("udp_local.ts client", nowhere)).toEqual(failed(err));
+});
+
+networkTest("a name that no name server is asked for, or knows", async (net) => {
+  const { err } = await run("udp_remote.ts client no-such.example", await net.host("host"));
+  expect(err).toMatch(
+    /^(No name server answers for 'no-such.example': EAI_AGAIN|Unknown host 'no-such.example': ENOTFOUND)\n$/,
+  );
 });

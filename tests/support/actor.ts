@@ -4,14 +4,14 @@
  * datagram claims to come from there: it is written by hand, IP header and all, to a raw socket.
  */
 import { dlopen } from "bun:ffi";
-import type { Address } from "../../udp_helpers.ts";
+import type { Endpoint } from "../../udp_helpers.ts";
 
 /** What an actor is told to send. */
 export interface Order {
   texts?: string[];
-  to: Address;
+  to: Endpoint;
   /** The source to forge. */
-  from?: Address;
+  from?: Endpoint;
   /** ICMP errors, type and code, in place of texts: each says what became of a datagram that `to` has sent to `from`. */
   errors?: [type: number, code: number][];
   /** How many datagrams in all; the texts are taken in turn. @default {1 each} */
@@ -33,7 +33,7 @@ function rawSocket() {
   });
   const fd = libc.socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
   if (fd < 0) throw new Error("no raw socket");
-  return (packet: Uint8Array, to: Address) => {
+  return (packet: Uint8Array, to: Endpoint) => {
     const destination = Uint8Array.of(AF_INET, 0, 0, 0, ...octets(to.address), 0, 0, 0, 0, 0, 0, 0, 0); // struct sockaddr_in
     libc.sendto(fd, packet, packet.length, 0, destination, destination.length);
   };
@@ -42,7 +42,7 @@ function rawSocket() {
 const octets = (address: string) => address.split(".").map(Number);
 
 /** An IPv4 packet; the kernel adds the header's length, ID and checksum. */
-function packetOf(protocol: number, from: Address, to: Address, body: Buffer): Buffer {
+function packetOf(protocol: number, from: Endpoint, to: Endpoint, body: Buffer): Buffer {
   const header = Buffer.alloc(20);
   header[0] = 0x45; // version 4, a header of 5 words
   header[8] = 64; // time to live
@@ -51,7 +51,7 @@ function packetOf(protocol: number, from: Address, to: Address, body: Buffer): B
   return Buffer.concat([header, body]);
 }
 
-function datagramOf(text: string, from: Address, to: Address): Buffer {
+function datagramOf(text: string, from: Endpoint, to: Endpoint): Buffer {
   const body = Buffer.alloc(8 + text.length);
   body.writeUInt16BE(from.port, 0);
   body.writeUInt16BE(to.port, 2);
@@ -60,7 +60,7 @@ function datagramOf(text: string, from: Address, to: Address): Buffer {
   return packetOf(IPPROTO_UDP, from, to, body);
 }
 
-function errorOf([type, code]: [number, number], from: Address, to: Address): Buffer {
+function errorOf([type, code]: [number, number], from: Endpoint, to: Endpoint): Buffer {
   const body = Buffer.concat([Buffer.from([type, code, 0, 0, 0, 0, 5, 120]), datagramOf("", to, from)]); // an MTU of 1400
   let sum = 0;
   for (let i = 0; i < body.length; i += 2) sum += body.readUInt16BE(i);

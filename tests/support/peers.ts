@@ -1,12 +1,12 @@
 /** The other end of a script's conversation: a plain UDP socket, in the test itself or in a process of its own. */
-import type { Address } from "../../udp_helpers.ts";
+import type { Endpoint } from "../../udp_helpers.ts";
 import type { Order } from "./actor.ts";
 import { PATIENCE, Partners, type Place, type Running, start } from "./processes.ts";
 
 export const LOOPBACK = "127.0.0.1";
 export const ENDLESS = 10_000_000; // more datagrams than an actor can send while a test lasts
 
-export interface Datagram extends Address {
+export interface Datagram extends Endpoint {
   text: string;
 }
 
@@ -98,7 +98,7 @@ export class Actor implements AsyncDisposable {
   readonly #partners: Partners;
 
   private constructor(
-    readonly address: Address,
+    readonly address: Endpoint,
     readonly process: Running,
   ) {
     this.#partners = new Partners(address.port);
