@@ -1,6 +1,6 @@
 /** The arithmetic of the helpers, and what is printed, without a process. */
 import { describe, expect, test } from "bun:test";
-import { numberOf, repr } from "../terminal.ts";
+import { repr } from "../terminal.ts";
 import { backoff, isReply, newRequestId, requestIdOf, sameAddress, subnetOf } from "../udp_helpers.ts";
 
 describe("backoff", () => {
@@ -42,12 +42,6 @@ test.each([
   ["é€", `'\\xe9\\u20ac'`],
   [Buffer.from("it's\xff\n", "latin1"), `b"it's\\xff\\n"`],
 ])("repr quotes %j as Python does", (value, quoted) => expect(repr(value)).toBe(quoted));
-
-test("an option that takes whole numbers says so", () => {
-  expect(numberOf("--timeout", "60", 0, 60)).toBe(60);
-  const line = "--timeout takes a whole number from 0 to 60, not '0.5': see --help";
-  expect(() => numberOf("--timeout", "0.5", 0, 60)).toThrow(line);
-});
 
 test("request IDs are 64 random bits before the text", () => {
   const ids = new Set(Array.from({ length: 1000 }, newRequestId));

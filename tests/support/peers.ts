@@ -1,7 +1,7 @@
 /** The other end of a script's conversation: a plain UDP socket, in the test itself or in a process of its own. */
 import type { Endpoint } from "../../udp_helpers.ts";
 import type { Order } from "./actor.ts";
-import { PATIENCE, Partners, type Place, type Running, start } from "./processes.ts";
+import { PATIENCE, type Place, type Running, saidOf, start } from "./processes.ts";
 
 export const LOOPBACK = "127.0.0.1";
 export const ENDLESS = 10_000_000; // more datagrams than an actor can send while a test lasts
@@ -14,11 +14,8 @@ export interface Datagram extends Endpoint {
 export class Peer implements Disposable {
   readonly received: Datagram[] = [];
   #arrival = Promise.withResolvers<void>();
-  readonly #partners: Partners;
 
-  private constructor(readonly socket: Bun.udp.Socket<"buffer">) {
-    this.#partners = new Partners(socket.port);
-  }
+  private constructor(readonly socket: Bun.udp.Socket<"buffer">) {}
 
   static async create(hostname = LOOPBACK, port = 0): Promise<Peer> {
     const socket = await Bun.udpSocket({
@@ -40,15 +37,11 @@ export class Peer implements Disposable {
     return this.socket.port;
   }
 
-  /** Takes the next datagram from the queue, or waits for one, as long as there is somebody to send it. */
+  /** Takes the next datagram from the queue, or waits for one. */
   async receive(): Promise<Datagram> {
-    for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
-      const { over } = this.#partners;
-      const next = await this.receiveWithin(50);
-      if (next !== undefined) return next;
-      if (over) break;
-    }
-    throw new Error(`no datagram from ${this.#partners}`);
+    const next = await this.receiveWithin(PATIENCE);
+    if (next === undefined) throw new Error(`no datagram at port ${this.port} from ${saidOf(this.port)}`);
+    return next;
   }
 
   /** The same, or gives up after some milliseconds. */
@@ -70,7 +63,6 @@ export class Peer implements Disposable {
 
   /** Sends a datagram; tries again where the error of an earlier one is in the way. */
   send(data: string | Uint8Array, port: number, address = LOOPBACK): void {
-    this.#partners.asked.add(port);
     try {
       this.socket.send(data, port, address);
     } catch {
@@ -95,14 +87,10 @@ export async function closedPort(): Promise<number> {
 
 /** A peer in a process of its own (actor.ts), on any host, which can also forge the source of what it sends. */
 export class Actor implements AsyncDisposable {
-  readonly #partners: Partners;
-
   private constructor(
     readonly address: Endpoint,
     readonly process: Running,
-  ) {
-    this.#partners = new Partners(address.port);
-  }
+  ) {}
 
   static async create(place?: Place): Promise<Actor> {
     const process = start("tests/support/actor.ts", place);
@@ -112,7 +100,9 @@ export class Actor implements AsyncDisposable {
 
   /** Waits for the next datagram. */
   async receive(): Promise<Datagram> {
-    const [line = ""] = await this.process.line(/^.*"text".*$/, this.#partners);
+    const [line = ""] = await this.process.line(/^.*"text".*$/).catch((error) => {
+      throw new Error(`${error.message}\n${saidOf(this.address.port)}`);
+    });
     return JSON.parse(line);
   }
 
@@ -124,7 +114,6 @@ export class Actor implements AsyncDisposable {
 
   /** Sends what the order says, which may be more than a test waits for. */
   order(order: Order): void {
-    this.#partners.asked.add(order.to.port);
     this.process.type(JSON.stringify(order));
   }
 

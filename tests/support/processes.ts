@@ -71,15 +71,15 @@ export class Running implements AsyncDisposable {
   }
 
   /** Waits until `ready` gives something, looking again when the process has printed, and now and then, until it has ended. */
-  async until<T>(what: string, ready: () => T | null | undefined | false, partners?: Partners): Promise<T> {
+  async until<T>(what: string, ready: () => T | null | undefined | false): Promise<T> {
     for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
-      const over = this.over || partners?.over;
+      const { over } = this;
       const found = ready();
       if (found !== undefined && found !== null && found !== false) return found;
       if (over) break;
       await Promise.race([this.#news.promise, Bun.sleep(50)]);
     }
-    throw new Error(`no ${what} from ${partners ?? this}`);
+    throw new Error(`no ${what} from ${this}`);
   }
 
   /** What it is, and what it has said. */
@@ -88,7 +88,7 @@ export class Running implements AsyncDisposable {
   }
 
   /** The first line on standard output, of those not yet returned, that matches. */
-  async line(pattern: RegExp | string, partners?: Partners): Promise<string[]> {
+  async line(pattern: RegExp | string): Promise<string[]> {
     const next = () => {
       for (;;) {
         const end = this.out.indexOf("\n", this.#read);
@@ -99,7 +99,7 @@ export class Running implements AsyncDisposable {
         if (match) return match;
       }
     };
-    return await this.until(`line ${pattern}`, next, partners);
+    return await this.until(`line ${pattern}`, next);
   }
 
   /** Writes a line to its standard input. */
@@ -137,27 +137,8 @@ export class Running implements AsyncDisposable {
   }
 }
 
-/** Whom a peer talks with: the processes that listen where it has sent to, or were told its port. */
-export class Partners {
-  /** The ports that it has sent to. */
-  readonly asked = new Set<number>();
-  constructor(readonly port: number) {}
-
-  get #all(): Running[] {
-    const told = (one: Running) => one.command.join(" ").includes(`${this.port}`);
-    return [...started].filter((one) => this.asked.has(one.port) || told(one));
-  }
-
-  /** Whether nothing more can come from them. */
-  get over(): boolean {
-    return this.#all.length > 0 && this.#all.every(({ over }) => over);
-  }
-
-  /** What they have said. */
-  toString(): string {
-    return this.#all.join("\n");
-  }
-}
+/** What those have said who were told a port, or name it. */
+export const saidOf = (port: number) => [...started].filter((one) => `${one}`.includes(`${port}`)).join("\n");
 
 /** Starts a script, or with a list any Bun command: `start("udp_local.ts client -p 1060")`. */
 export function start(command: string | string[], place: Place = {}): Running {
