@@ -6,6 +6,7 @@ import { networkInterfaces } from "node:os";
 /**
  * Yields the delays of an exponential backoff, in seconds: 0.1, 0.2, 0.4, 0.8, 1.6 (Listing 2-2). Where the next one would be
  * over `longest` it ends, or, with `giveUp: false`, yields `longest` for ever: a client that never gives up.
+ * @param options by default `{ first: 0.1, factor: 2, longest: 2, giveUp: true }`, `first` and `longest` in seconds
  * @throws {RangeError} where there would be no delay, or none that grows
  */
 export function* backoff({ first = 0.1, factor = 2, longest = 2, giveUp = true } = {}): Generator<number, void> {

@@ -83,9 +83,8 @@ class Queue {
 
   /** Hands out what has arrived, and, if it may wait, what arrives until `end`, a time that nothing puts off. */
   async *until(throwHere: ThrowHere, end: number, mayWait = true): AsyncGenerator<Datagram, void> {
-    for (;;) {
-      const left = end - performance.now();
-      if (this.closed || left <= 0) return;
+    do {
+      if (this.closed) return;
       const error = this.#error;
       this.#error = undefined;
       if (error !== undefined) throwHere(error);
@@ -94,12 +93,13 @@ class Queue {
         yield arrived;
         continue;
       }
-      if (!mayWait) return;
+      const left = end - performance.now();
+      if (!mayWait || left <= 0) return;
       // The timer keeps the program running, which the socket does not. A longer one would end at once.
       const timer = setTimeout(this.wake, Math.min(left, 2 ** 31 - 1));
       await this.#news.promise;
       clearTimeout(timer);
-    }
+    } while (performance.now() < end);
   }
 
   async *within(throwHere: ThrowHere, seconds: number): AsyncGenerator<Datagram, void> {

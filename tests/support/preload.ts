@@ -12,4 +12,4 @@ afterAll(async () => {
   (await import("./machine.ts")).reportSkips();
   (await import("./processes.ts")).endAll(); // what a test that failed has left
   (await import("./folders.ts")).removeFolders();
-});
+}, 60_000);
