@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { copyOfSuite } from "./support/folders.ts";
-import { LARGEST, noTypes, skips, tsc } from "./support/machine.ts";
+import { noTypes, skips, tsc } from "./support/machine.ts";
 import { closedPort, Peer } from "./support/peers.ts";
 import { LONG, type Running, run, serve, start, TOP } from "./support/processes.ts";
 import { serveOnTerminal } from "./support/terminal.ts";
@@ -144,19 +144,6 @@ test.each([
     await client.line(new RegExp(`^The server .*${says} '${text}'$`));
   }
   expect(client.err).toBe("");
-});
-
-test("a request ID of the reader's own is repeated, and a monstrous one is none", async () => {
-  await using server = await serve("udp_remote.ts server 127.0.0.1 --drop 0");
-  using peer = await Peer.create();
-  for (const [id, rest] of [
-    ["[1] ", ""],
-    ["[my_question] ", "what?"],
-    ["", `[${"x".repeat(LARGEST - 10)}] text`],
-    ["", "on"],
-  ] as const) {
-    expect(await peer.ask(id + rest, server.port)).toBe(id + replyTo(id + rest));
-  }
 });
 
 test("bun --watch runs a client again when it is saved, one that is answered and one that fails", async () => {

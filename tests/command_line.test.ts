@@ -10,20 +10,15 @@ const drop = (typed: string) => `--drop takes a number from 0 to 1, not '${typed
 
 test.each([
   ["udp_local.ts", role],
-  ["udp_broadcast.ts -p 1060", role],
   ["udp_local.ts peer", role],
-  ["udp_remote.ts 127.0.0.1", role],
   ["udp_remote.ts constructor", role],
   ["udp_remote.ts \x1b\n", role],
   ["big_sender.ts", "The host is missing"],
   ["big_sender.ts 127.0.0.1 ", "Unexpected argument ''"],
-  ["big_sender.ts 127.0.0.1 127.0.0.2", "Unexpected argument '127.0.0.2'"],
   ["udp_local.ts server 127.0.0.1", "Unexpected argument '127.0.0.1'"],
-  ["udp_local.ts server client", "Unexpected argument 'client'"],
   ["udp_remote.ts client a \x1b\n", "Unexpected argument '\\x1b\\n'"],
   ["udp_local.ts client --fast", "Unknown option '--fast'"],
   ["udp_local.ts client -\x1b", "Unknown option '-\\x1b'"],
-  ["udp_local.ts client --\x1b[2J", "Unknown option '--\\x1b[2J'"],
   ["udp_local.ts client --a\nb", "Unknown option '--a\\nb'"],
   ["udp_local.ts client --it's", "Unknown option '--it's'"],
   ["udp_local.ts server --promiscuous", "Unknown option '--promiscuous'"],
@@ -36,12 +31,10 @@ test.each([
   ["udp_remote.ts server --drop ", drop("")],
   ["udp_local.ts server -p", "Option '-p, --port <value>' argument missing"],
   ["udp_local.ts server -p http", port(0, "http")],
-  ["udp_local.ts server --port 65536", port(0, "65536")],
   ["udp_local.ts server -p 10.5", port(0, "10.5")],
   ["udp_remote.ts server -p-1", port(0, "-1")],
   ["udp_remote.ts client -p \x1b", port(1, "\\x1b")],
   ["udp_local.ts client -p 0", port(1, "0")],
-  ["udp_broadcast.ts client -p 0", port(1, "0")],
   ["big_sender.ts 127.0.0.1 -p 0", port(1, "0")],
 ])("%j is wrong usage: one line, and status 2", async (command, line) => {
   expect(await run(command)).toEqual({ status: 2, out: "", err: `${line}: see --help\n` });

@@ -178,12 +178,13 @@ prints("print writes where it stands, as it is, and addresses and bytes as Pytho
 describe("an uncaught error shows the reader's line:", () => {
   const folder = copyOfSuite();
   let programs = 0;
-  /** What a program says, and the lines that Bun points at. */
+  /** What a program says, and the line that the error comes from. On a busy machine Bun shows its number alone. */
   const shown = async (text: string) => {
     const file = join(folder, `program${programs++}.ts`);
     writeFileSync(file, PRELUDE + text);
     const { status, err } = await run(file);
-    return { status, err, lines: Array.from(err.matchAll(/^ *\d+ \| (.*)\n *\^$/gm), ([, line]) => line?.trim()) };
+    const [, where, number] = err.match(/^ +at (?:.* \()?(.*?):(\d+):\d+\)?$/m) ?? [];
+    return { status, err, line: where === file && (PRELUDE + text).split("\n")[Number(number) - 1] };
   };
   const refused = `peer.close(); const sock = await udpSocket({ connect }); sock.send("x");`;
   test.each([
@@ -203,9 +204,8 @@ describe("an uncaught error shows the reader's line:", () => {
     ["const sock = await udpSocket({ connect });", 'sock.send("x".repeat(70_000));', "EMSGSIZE"],
   ] as const)("%s %s", async (before, line, message) => {
     const wholes = [`${before}\n${line}`, `async function ask() {\n${before}\n${line}\n}\nawait ask();`];
-    for (const { status, err, lines } of await Promise.all(wholes.map(shown))) {
-      const said = { status, err, lines: new Set(lines) };
-      expect(said).toEqual({ status: 1, err: expect.stringContaining(message), lines: new Set([line]) });
+    for (const said of await Promise.all(wholes.map(shown))) {
+      expect(said).toEqual({ status: 1, err: expect.stringContaining(message), line });
     }
   });
 });
@@ -217,15 +217,6 @@ test.each([
   const program = `import { fail, main } from "./terminal.ts"; setInterval(() => {}, 1000); ${text}`;
   const { status, err } = await run(["-e", PRELUDE + program]);
   expect({ status, err }).toEqual({ status: 1, err: "Nothing came in 0.2 seconds\n" });
-});
-
-test("a type of option that there is none is a mistake in the program", async () => {
-  const program = `import { main } from "./terminal.ts";
-    main("", { "": { options: { times: { type: "int" } }, run: async () => {} } });`;
-  const { status, err } = await run(["-e", program]);
-  expect(status).toBe(1);
-  expect(err).toContain("TypeError");
-  expect(err).not.toContain("see --help");
 });
 
 test("ten clients of one program are answered, and one that is refused does not end it", async () => {

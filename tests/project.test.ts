@@ -80,7 +80,7 @@ test("a reader's own file beside the listings, long and wrong, disturbs no test"
 });
 
 test("a compiled binary prints the same lines, away from the project, and reads nothing there", async () => {
-  const [build = ""] = README.match(/(?<=^bun )build --compile .*$/m) ?? [];
+  const [build = ""] = (await read("CONTRIBUTING.md")).match(/(?<=^bun )build --compile .*$/m) ?? [];
   expect(await run(build.replace("--outfile ", `--outfile ${folder}/`))).toMatchObject({ status: 0 });
   await Bun.write(join(folder, "bunfig.toml"), 'preload = ["./loud.ts"]\n');
   await Bun.write(join(folder, "loud.ts"), 'console.log("loud")');

@@ -118,7 +118,7 @@ export class Running implements AsyncDisposable {
   /** Waits for the end; `status` is what a shell would call `$?`. */
   async end(): Promise<{ status: number; out: string; err: string }> {
     const end = this.#outputs.then(() => this.process.exited);
-    const status = await Promise.race([end, Bun.sleep(PATIENCE)]);
+    const status = await Promise.race([end, Bun.sleep(PATIENCE).then(() => undefined)]);
     if (status === undefined) throw new Error(`no end of ${this}`);
     return { status, out: this.out, err: this.err };
   }
