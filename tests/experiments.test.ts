@@ -47,6 +47,7 @@ test.each([
   ["say.ts", "usage: say.ts [-p PORT] TEXT..."],
   ["say.ts -p 1060", "usage: say.ts [-p PORT] TEXT..."],
   ["say.ts -p x hello", "-p takes a whole number from 1 to 65535, not 'x': see --help"],
+  ["gone.ts", "usage: gone.ts SCRIPT [ARGUMENT]..."],
   ["bad_network.ts -p 1060", "-p and --to are both 1060: the relay would talk to itself"],
   ["bad_network.ts --loss 2", "--loss takes a number from 0 to 1, not '2': see --help"],
   ["bad_network.ts --delay 5", "--delay takes a number from 0 to 1, not '5': see --help"],

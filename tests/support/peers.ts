@@ -1,7 +1,7 @@
 /** The other end of a script's conversation: a plain UDP socket, in the test itself or in a process of its own. */
 import type { Endpoint } from "../../udp_helpers.ts";
 import type { Order } from "./actor.ts";
-import { PATIENCE, type Place, type Running, saidOf, start } from "./processes.ts";
+import { inVain, PATIENCE, type Place, type Running, saidOf, start } from "./processes.ts";
 
 export const LOOPBACK = "127.0.0.1";
 export const ENDLESS = 10_000_000; // more datagrams than an actor can send while a test lasts
@@ -40,8 +40,7 @@ export class Peer implements Disposable {
   /** Takes the next datagram from the queue, or waits for one. */
   async receive(): Promise<Datagram> {
     const next = await this.receiveWithin(PATIENCE);
-    if (next === undefined) throw new Error(`no datagram at port ${this.port} from ${saidOf(this.port)}`);
-    return next;
+    return next ?? inVain(`no datagram at port ${this.port} from ${saidOf(this.port)}`);
   }
 
   /** The same, or gives up after some milliseconds. */

@@ -6,7 +6,13 @@ import { join } from "node:path";
 export const TOP = join(import.meta.dir, "../..");
 
 /** How long anything here may take, in ms: long enough for a busy machine, since nothing waits it out in vain. */
-export const PATIENCE = 8000;
+export let PATIENCE = 8000;
+
+/** Fails what has waited in vain. What comes later waits less: it is red already, and a broken listing is to be found out soon. */
+export function inVain(what: string): never {
+  PATIENCE = 2000;
+  throw new Error(what);
+}
 
 /** What a test file begins with: Bun's five seconds are less than some tests need on a busy machine. */
 export const LONG = 120_000;
@@ -79,7 +85,7 @@ export class Running implements AsyncDisposable {
       if (over) break;
       await Promise.race([this.#news.promise, Bun.sleep(50)]);
     }
-    throw new Error(`no ${what} from ${this}`);
+    inVain(`no ${what} from ${this}`);
   }
 
   /** What it is, and what it has said. */
@@ -119,7 +125,7 @@ export class Running implements AsyncDisposable {
   async end(): Promise<{ status: number; out: string; err: string }> {
     const end = this.#outputs.then(() => this.process.exited);
     const status = await Promise.race([end, Bun.sleep(PATIENCE).then(() => undefined)]);
-    if (status === undefined) throw new Error(`no end of ${this}`);
+    if (status === undefined) inVain(`no end of ${this}`);
     return { status, out: this.out, err: this.err };
   }
 

@@ -16,10 +16,11 @@ export class Terminal implements AsyncDisposable {
     this.process = Bun.spawn(command, { cwd, env: { ...process.env, ...env }, terminal: { data } });
   }
 
-  /** Waits until something is so; false where it takes too long. */
+  /** Waits until something is so; false where it takes too long. It counts how often it looks: other tests may hold it up. */
   async until(ready: () => boolean, patience = PATIENCE): Promise<boolean> {
-    for (const end = performance.now() + patience; performance.now() < end; await Bun.sleep(10)) {
+    for (let left = patience; left > 0; left -= 10) {
       if (ready()) return true;
+      await Bun.sleep(10);
     }
     return false;
   }

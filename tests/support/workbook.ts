@@ -5,15 +5,22 @@ import { Terminal } from "./terminal.ts";
 
 export const WORKBOOK = await Bun.file(join(TOP, "experiments/README.md")).text();
 
-/** Something a reader does or sees: types a block, makes an edit, reads what appears, presses a key, opens a shell on a host. */
+/** Something a reader does or sees: types a block, makes an edit, reads what appears, or that nothing does, presses keys, opens a shell on a host. */
 export interface Step {
-  kind: "sh" | "diff" | "text" | "key" | "host";
+  kind: "sh" | "diff" | "text" | "nothing" | "key" | "host";
   /** Where: `terminal 1`. */
   terminal: string;
   body: string;
 }
 
-const STEP = /^```(\w+)\n(.*?)^```$|(Ctrl-[CZ]) in (terminal \d)|In (terminal \d) paste what stands behind (\w+)/gims;
+const STEPS = [
+  /^```(\w+)\n(.*?)^```$/,
+  /(?:Type `([^`]+)` and )?(Ctrl-[CZ]|Enter) in (terminal \d)/,
+  /Nothing appears in (terminal \d)/,
+  /In (terminal \d) paste what stands behind (\w+)/,
+];
+const STEP = new RegExp(STEPS.map(({ source }) => source).join("|"), "gims");
+const KEYS: Record<string, string> = { "Ctrl-C": "\x03", "Ctrl-Z": "\x1a", Enter: "\n" };
 
 /** A section of the workbook. */
 interface Section {
@@ -32,7 +39,7 @@ export function sectionsOf(workbook: string): Map<string, Section> {
     const steps: Step[] = [];
     let terminal = "terminal 1";
     for (const found of part.matchAll(STEP)) {
-      const [, kind = "", body = "", key, pressed, entered, host = ""] = found;
+      const [, kind = "", body = "", typed = "", key, pressed, watched, entered, host = ""] = found;
       // The line right above a block says where it is for.
       const above = part
         .slice(0, found.index)
@@ -41,8 +48,9 @@ export function sectionsOf(workbook: string): Map<string, Section> {
         .at(-1)
         ?.match(/terminal \d/gi)
         ?.at(-1);
-      terminal = (pressed ?? entered ?? above ?? terminal).toLowerCase();
-      if (key !== undefined) steps.push({ kind: "key", terminal, body: key === "Ctrl-C" ? "\x03" : "\x1a" });
+      terminal = (pressed ?? entered ?? watched ?? above ?? terminal).toLowerCase();
+      if (key !== undefined) steps.push({ kind: "key", terminal, body: typed + KEYS[key] });
+      else if (watched !== undefined) steps.push({ kind: "nothing", terminal, body });
       else if (entered !== undefined) steps.push({ kind: "host", terminal, body: host });
       else if (kind === "sh" || kind === "diff" || kind === "text") steps.push({ kind, terminal, body });
     }
@@ -71,6 +79,8 @@ class Shell extends Terminal {
   /** What the workbook says that it shows. */
   readonly expected: string[] = [];
   readonly #typed: string[] = [];
+  /** What was typed into a program, which the terminal shows as well. */
+  readonly #entered: string[] = [];
 
   constructor(folder: string, prefix: string[]) {
     const env = { PS1: "$ ", TERM: "dumb", HISTFILE: "", PATH: `${folder}-bin:${process.env.PATH}` };
@@ -84,13 +94,22 @@ class Shell extends Terminal {
 
   /** What the commands have shown. `fg` shows a command again. */
   get lines(): string[] {
-    return this.screen.split("\n").filter((line) => !OTHERS.test(line) && !this.#typed.includes(line));
+    const typed = [...this.#typed, ...this.#entered];
+    return this.screen
+      .split("\n")
+      .filter((line) => !OTHERS.test(line.trimStart()) && !typed.includes(line.trimStart()));
   }
 
   async type(command: string, end = "\n"): Promise<void> {
     if (!(await this.until(() => this.idle))) throw new Error(`no prompt for ${command} in:\n${this.screen}`);
     this.#typed.push(command);
     this.press(`${command}${end}`);
+  }
+
+  /** Presses a key, or types a line for the program that runs. */
+  enter(keys: string): void {
+    this.#entered.push(keys.trimEnd());
+    this.press(keys);
   }
 
   /** The terminal's settings, which no program may leave changed. */
@@ -154,7 +173,7 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
         await terminal.type(line.replace(/(?<=-p )\d{5}/, real));
       }
     } else if (body === "\x04") await terminal.type("", body);
-    else if (kind === "key") terminal.press(body);
+    else if (kind === "key") terminal.enter(body);
     else if (kind === "host") {
       const [, command = ""] =
         terminals.get("terminal 1")?.screen.match(new RegExp(`^${body}  .*?  (nsenter .*)$`, "m")) ?? [];
@@ -163,9 +182,12 @@ export async function play(steps: Step[], folder: string, prefix: string[], pati
       await using free = new Shell(folder, prefix);
       await free.type("git apply -v");
       await free.until(() => free.screen.endsWith("git apply -v\n"));
-      free.press(`${body}\x04`);
+      free.press(`${body}\n\x04`); // whose last line ends, in a selection, or does not
       await free.until(() => free.idle);
       if (!/^Applied patch .* cleanly\.$/m.test(free.screen)) throw new Error(free.screen);
+    } else if (kind === "nothing") {
+      const shown = terminal;
+      if (await shown.until(() => shown.lines.length > shown.expected.length, 300)) return outcome("");
     } else {
       const shown = terminal;
       shown.expected.push(...body.trimEnd().split("\n"));
