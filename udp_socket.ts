@@ -45,7 +45,7 @@ interface Members<To extends unknown[]> extends AsyncIterable<Datagram>, Disposa
   receive(seconds?: number): Promise<Datagram>;
   /**
    * Sends text or bytes, now, or when there is room for it. What it throws ends a client, as in Python.
-   * @throws {Error} what the network refuses, also room for 5 s, or what can be sent to nobody; on a closed socket
+   * @throws {Error} what the network refuses, or has no room for in 5 s; what can be sent to nobody; on a closed socket
    */
   send(data: Bun.udp.Data, ...to: To): boolean;
   close(): void;
@@ -247,7 +247,6 @@ const libc = (() => {
   }
 })();
 const fdOf = (sock: object) => (sock as { fd: number }).fd; // there, though not in Bun's types
-
 const system = libc ? "The system" : "Bun, which cannot call the C library,";
 
 /** Sets an option of a socket that Bun has no call for (Linux). @throws {Failure} where the system refuses */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { forbidden, Network } from "../experiments/network.ts";
 import { copyOfSuite, emptyFolder } from "./support/folders.ts";
 import { missing, skips } from "./support/machine.ts";
-import { LONG } from "./support/processes.ts";
+import { LONG, PATIENCE } from "./support/processes.ts";
 import { type Played, play, sectionsOf, WORKBOOK } from "./support/workbook.ts";
 
 setDefaultTimeout(LONG);
@@ -39,7 +39,8 @@ for (const [title, { steps, chance, alone }] of sectionsOf(WORKBOOK)) {
     await using net = await Network.create();
     const { prefix } = await net.host("host"); // where port 1060 is free
     let closest: Played | undefined;
-    for (let tries = chance ? 40 : 3; tries > 0; tries--) {
+    // Chance gets 40 tries, and ten where tests have waited in vain.
+    for (let tries = chance ? PATIENCE / 200 : 3; tries > 0; tries--) {
       const folder = join(emptyFolder(), "clone");
       cpSync(original, folder, { recursive: true });
       mkdirSync(`${folder}-bin`);
