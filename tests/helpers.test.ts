@@ -39,7 +39,7 @@ test.each([
   ["back\\slash", `'back\\\\slash'`],
   ["\x1b[2J", `'\\x1b[2J'`],
   ["\0\t\r\n\x7f", `'\\x00\\t\\r\\n\\x7f'`],
-  ["é€", `'\\xe9\\u20ac'`],
+  ["é€😀", `'\\xe9\\u20ac\\ud83d\\ude00'`],
   [Buffer.from("it's\xff\n", "latin1"), `b"it's\\xff\\n"`],
 ])("repr quotes %j as Python does", (value, quoted) => expect(repr(value)).toBe(quoted));
 
