@@ -18,8 +18,6 @@ test.each([
   ["udp_local.ts server 127.0.0.1", "Unexpected argument '127.0.0.1'"],
   ["udp_remote.ts client a \x1b\n", "Unexpected argument '\\x1b\\n'"],
   ["udp_local.ts client --fast", "Unknown option '--fast'"],
-  ["udp_local.ts client -\x1b", "Unknown option '-\\x1b'"],
-  ["udp_local.ts client --a\nb", "Unknown option '--a\\nb'"],
   ["udp_local.ts client --it's", "Unknown option '--it's'"],
   ["udp_local.ts server --promiscuous", "Unknown option '--promiscuous'"],
   ["udp_remote.ts server --request-id", "Unknown option '--request-id'"],

@@ -293,9 +293,11 @@ networkTest("of two errors that came meanwhile the last is told, as the kernel d
   expect(await own.done()).toBe("EHOSTUNREACH\n");
 });
 
-networkTest("a group that cannot be joined is said in one line", async (net) => {
+networkTest("a group that cannot be joined is said in one line, but a mistake where it stands", async (net) => {
   const join = `import { fail } from "./terminal.ts";
     try { peer.addMembership("224.0.0.251"); } catch (error) { fail(error); }`;
   const err = "Cannot set the socket's option: ENODEV: no such device\n";
   expect(await run(["-e", PRELUDE + join], await net.host("host"))).toEqual({ status: 1, out: "", err });
+  const mistake = join.replace('addMembership("224.0.0.251")', "setTTL(300)");
+  expect((await run(["-e", PRELUDE + mistake])).err).toMatch(/EINVAL: invalid argument, setsockopt\n(.*\n)+ +at /);
 });
