@@ -124,6 +124,7 @@ function throwerAt(call: (...args: never[]) => unknown): ThrowHere {
 }
 
 const errorOf = (message: string, about: object) => Object.assign(new Error(message), about);
+const closedError = () => errorOf("The socket is closed", { code: "EBADF" });
 
 /**
  * Makes a UDP socket, bound to an interface (default: every one) and a port (default: the system chooses), and connected to the
@@ -172,7 +173,7 @@ async function open({ connect, ...bind }: HostPort & { connect?: HostPort | Endp
     async receive(seconds = Infinity) {
       const throwHere: ThrowHere = throwerAt(members.receive);
       for await (const datagram of queue.within(throwHere, seconds)) return datagram;
-      if (sock.closed) throwHere(errorOf("The socket is closed", { code: "EBADF" }));
+      if (sock.closed) throwHere(closedError());
       return throwHere(errorOf(`Nothing came in ${seconds} seconds`, { code: "ETIMEDOUT", syscall: "recv" }));
     },
     [Symbol.asyncIterator]: () => queue.until(throwerAt(members[Symbol.asyncIterator]), Infinity),
@@ -188,7 +189,7 @@ async function open({ connect, ...bind }: HostPort & { connect?: HostPort | Endp
         full = 0;
         return true;
       } catch (thrown) {
-        const error = sock.closed ? errorOf("The socket is closed", { code: "EBADF" }) : thrown;
+        const error = sock.closed ? closedError() : thrown;
         // Nobody refuses at once: this is about an earlier datagram, where there is no C library to call.
         if (remote === undefined && codeOf(error) === "ECONNREFUSED") return members.send(...args);
         Error.captureStackTrace(error as Error, members.send);
